@@ -1,0 +1,71 @@
+"""Binds a step to a Faust app: the agent hands each record to its partition's runner and returns at once.
+
+Faust brings the consumer group, the rebalancing and the commits: it commits a partition only up to the first record
+that was not acknowledged, in whatever order the acknowledgements come.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import faust
+
+from processors.partition import PartitionRunner
+from processors.step import Ports, Step
+from streams.names import Namespace
+from streams.records import Record
+
+
+def bind(
+    app: faust.App,
+    step: Step[Any],
+    ports: Ports[Any],
+    *,
+    namespace: Namespace,
+    window: int,
+    batch: int,
+    failed: Callable[[BaseException], None],
+) -> None:
+    """Add the agent of one step to an app that is not started yet."""
+    topic = app.topic(
+        namespace.topic(step.topic),
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        internal=False,
+    )
+    runners: dict[int, PartitionRunner[Any]] = {}
+
+    async def run(stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            runner = runners.get(message.partition)
+            if runner is None:
+                runner = runners[message.partition] = PartitionRunner(
+                    step, ports, message.partition, window=window, batch=batch, failed=failed
+                )
+            await runner.submit(to_record(message, namespace), event.ack)
+
+    app.agent(topic, name=f"{namespace.group(step.name)}-agent")(run)
+
+    async def stop_runners(*_: Any, **__: Any) -> None:
+        for runner in runners.values():
+            await runner.stop()
+        runners.clear()
+
+    app.on_before_shutdown.connect(stop_runners, weak=False)
+
+
+def to_record(message: Any, namespace: Namespace) -> Record:
+    """A message as Faust delivers it, as a record."""
+    headers = message.headers or ()
+    pairs = headers.items() if isinstance(headers, dict) else headers
+    return Record(
+        topic=namespace.catalogue_name(message.topic),
+        partition=message.partition,
+        offset=message.offset,
+        appended_at_ms=int(message.timestamp * 1000 + 0.5),
+        key=message.key,
+        value=message.value,
+        headers=tuple((str(k), v) for k, v in pairs),
+    )

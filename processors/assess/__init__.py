@@ -1,0 +1,1 @@
+"""Is this a frame that can be read? Reads vision.frames, writes vision.assessments; `infer` acts next."""

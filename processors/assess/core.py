@@ -1,0 +1,153 @@
+"""The rules of assessment: pure. What the image is like was measured by `measure` and comes in as an answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from processors.step import Cause
+from schemas import ids
+from schemas.events import FrameAccepted, FrameCaptured, FrameRejected, FramesDropped
+
+_SESSIONS_KEPT = 64
+_HOLES_KEPT = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a frame must be like. Times in seconds, sharpness as the variance of the Laplacian, brightness 0 to 255."""
+
+    side_px_min: int = 16
+    sharpness_min: float = 40.0
+    brightness_min: float = 25.0
+    brightness_max: float = 235.0
+    clock_ahead_s_max: float = 5.0
+    clock_behind_s_max: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageMeasured:
+    """The image decodes. Sizes in pixels, measures by name."""
+
+    width_px: int
+    height_px: int
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageUnusable:
+    """The image does not decode, or its bytes are not to be had; `reason` is a code."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSequence:
+    """One session of a device: the next number expected, and numbers before it that never came."""
+
+    next_sequence: int
+    holes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSequences:
+    """State of one device: its latest sessions, the one heard from last at the end."""
+
+    sessions: Mapping[str, SessionSequence] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+
+
+INITIAL = DeviceSequences()
+
+
+def is_repeated(state: DeviceSequences, session_id: str, sequence: int) -> bool:
+    """Whether this number of the session was counted before."""
+    session = state.sessions.get(session_id)
+    return session is not None and sequence < session.next_sequence and sequence not in session.holes
+
+
+def decide(
+    limits: Limits,
+    state: DeviceSequences,
+    event: FrameCaptured | FramesDropped,
+    answer: ImageMeasured | ImageUnusable | None,
+    cause: Cause,
+) -> tuple[FrameAccepted | FrameRejected, ...]:
+    """Exactly one outcome for each frame that was sent; none for word of dropped ones."""
+    if isinstance(event, FramesDropped):
+        return ()
+    frame = event.frame
+    if is_repeated(state, frame.session_id, frame.sequence):
+        return (
+            _rejected(event, "repeated", f"sequence {frame.sequence} of session {frame.session_id} was counted before", cause),
+        )
+    match answer:
+        case ImageUnusable():
+            return (_rejected(event, answer.reason, answer.detail, cause),)
+        case ImageMeasured() if min(answer.width_px, answer.height_px) < limits.side_px_min:
+            detail = f"{answer.width_px}x{answer.height_px} px, and the shorter side must have {limits.side_px_min}"
+            return (_rejected(event, "too_small", detail, cause),)
+        case ImageMeasured():
+            return (_accepted(limits, state, event, answer, cause),)
+        case None:
+            raise AssertionError("a captured frame is always measured")
+        case _:
+            assert_never(answer)
+
+
+def fold(state: DeviceSequences, event: FrameCaptured | FramesDropped) -> DeviceSequences:
+    """Count the frame's number in its session; dropped ones are counted as numbers that will not come."""
+    match event:
+        case FrameCaptured():
+            session_id, first, last = event.frame.session_id, event.frame.sequence, event.frame.sequence
+        case FramesDropped():
+            session_id, first, last = event.session_id, event.first_sequence, event.last_sequence
+        case _:
+            assert_never(event)
+    session = state.sessions.get(session_id, SessionSequence(next_sequence=0))
+    holes = [h for h in session.holes if not first <= h <= last]
+    holes += range(max(session.next_sequence, first - _HOLES_KEPT), first)
+    updated = SessionSequence(next_sequence=max(session.next_sequence, last + 1), holes=tuple(holes[-_HOLES_KEPT:]))
+    order = (*(s for s in state.order if s != session_id), session_id)[-_SESSIONS_KEPT:]
+    sessions = {**state.sessions, session_id: updated}
+    return replace(state, sessions={s: sessions[s] for s in order}, order=order)
+
+
+def _accepted(limits: Limits, state: DeviceSequences, event: FrameCaptured, image: ImageMeasured, cause: Cause) -> FrameAccepted:
+    frame = event.frame
+    session = state.sessions.get(frame.session_id, SessionSequence(next_sequence=0))
+    return FrameAccepted(
+        event_id=ids.event_id(cause.position, "FrameAccepted"),
+        source=cause.position,
+        frame=frame,
+        width_px=image.width_px,
+        height_px=image.height_px,
+        measures=image.measures,
+        warnings=_warnings(limits, event, image),
+        missing_before=max(0, frame.sequence - session.next_sequence),
+        assessed_at_us=cause.now_us,
+    )
+
+
+def _warnings(limits: Limits, event: FrameCaptured, image: ImageMeasured) -> tuple[str, ...]:
+    late_s = (event.received_at_us - event.frame.captured_at_us) / 1e6
+    found = {
+        "blurred": image.measures["sharpness"] < limits.sharpness_min,
+        "clock_ahead": late_s < -limits.clock_ahead_s_max,
+        "clock_behind": late_s > limits.clock_behind_s_max,
+        "dark": image.measures["brightness_mean"] < limits.brightness_min,
+        "overexposed": image.measures["brightness_mean"] > limits.brightness_max,
+    }
+    return tuple(name for name, is_so in found.items() if is_so)
+
+
+def _rejected(event: FrameCaptured, reason: str, detail: str, cause: Cause) -> FrameRejected:
+    return FrameRejected(
+        event_id=ids.event_id(cause.position, "FrameRejected"),
+        source=cause.position,
+        frame=event.frame,
+        blob_stored=reason != "blob_gone",
+        reasons=(reason,),
+        detail=detail,
+        assessed_at_us=cause.now_us,
+    )

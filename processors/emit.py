@@ -1,0 +1,39 @@
+"""From a decided event to a record: the source's partition, the event's key, CloudEvents headers, the trace."""
+
+from typing import Any
+
+from processors.step import Cause
+from schemas.catalogue import RELEASES, TOPIC_OF, TOPICS
+from schemas.codec import Schemas, encode
+from schemas.envelope import envelope_of, to_headers
+from streams.records import Outgoing
+
+
+def outgoing(event: Any, *, cause: Cause, partition: int, source: str, time_us: int, schemas: Schemas) -> Outgoing:
+    """The record of an event that a processor decided on."""
+    topic = TOPIC_OF[type(event)]
+    envelope = envelope_of(
+        event,
+        source=f"hindsight/{source}",
+        time_us=time_us,
+        correlation_id=cause.correlation_id,
+        causation_id=cause.event_id,
+        traceparent=cause.traceparent,
+    )
+    return Outgoing(
+        topic=topic,
+        key=key_of(event).encode(),
+        value=encode(event, schemas),
+        headers=to_headers(envelope),
+        partition=partition if TOPICS[topic].chained else 0,
+    )
+
+
+def key_of(event: Any) -> str:
+    """The Kafka key of an event, by its topic's rule."""
+    if TOPIC_OF[type(event)] == RELEASES:
+        return str(event.pipeline)
+    for name in ("subject", "device_id", "view"):
+        if hasattr(event, name):
+            return str(getattr(event, name))
+    return str(event.frame.device_id)

@@ -1,0 +1,1 @@
+"""Asks the models, once. Reads vision.assessments, writes vision.inferences; `derive` acts next."""

@@ -1,0 +1,165 @@
+"""From what the inference server answered to the event that records it. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from processors.step import Cause
+from schemas import ids
+from schemas.errors import ContractError
+from schemas.events import FrameAccepted, InferenceCompleted, InferenceFailed, InferenceSkipped
+from schemas.plain import from_plain
+from schemas.types import Candidate, Observation, StepReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Which release reads a frame, as the router knew it after `releases_offset` records of vision.releases."""
+
+    release: str | None
+    parameters: Mapping[str, float]
+    releases_offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Called:
+    """What is known of the calls made for one frame; clock in microseconds since the epoch."""
+
+    endpoint: str
+    attempts: int
+    started_at_us: int
+    duration_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    route: Route
+    called: Called
+    result_json: bytes
+    report_json: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    route: Route
+    called: Called
+    step: str | None
+    error_class: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    route: Route
+    reason: str
+
+
+Outcome = Answered | Failed | Skipped
+
+
+def decide(
+    pipeline: str, event: FrameAccepted, outcome: Outcome, cause: Cause
+) -> InferenceCompleted | InferenceFailed | InferenceSkipped:
+    """Exactly one event for each accepted frame. An answer that breaks the ensemble's contract is a failure, recorded."""
+    match outcome:
+        case Answered():
+            try:
+                return _completed(pipeline, event, outcome, cause)
+            except ContractError as error:
+                broken = Failed(
+                    route=outcome.route, called=outcome.called, step=None, error_class="bad_answer", message=str(error)
+                )
+                return _failed(pipeline, event, broken, cause)
+        case Failed():
+            return _failed(pipeline, event, outcome, cause)
+        case Skipped():
+            return InferenceSkipped(
+                event_id=ids.event_id(cause.position, "InferenceSkipped"),
+                source=cause.position,
+                frame=event.frame,
+                pipeline=pipeline,
+                release=outcome.route.release,
+                releases_offset=outcome.route.releases_offset,
+                reason=outcome.reason,
+                skipped_at_us=cause.now_us,
+            )
+        case _:
+            assert_never(outcome)
+
+
+def _completed(pipeline: str, event: FrameAccepted, outcome: Answered, cause: Cause) -> InferenceCompleted:
+    result, report = _json(outcome.result_json, "RESULT"), _json(outcome.report_json, "REPORT")
+    try:
+        width_px, height_px = int(result["image"]["width_px"]), int(result["image"]["height_px"])
+        observations = tuple(from_plain(Observation, _numbers(o)) for o in result["observations"])
+        candidates = tuple(from_plain(Candidate, _numbers(c)) for c in map(_candidate, result["candidates"]))
+        steps = tuple(from_plain(StepReport, s) for s in report["steps"])
+        runtime = {str(k): str(v) for k, v in sorted(report["runtime"].items())}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ContractError(f"the ensemble's answer breaks its contract: {error!r}") from error
+    assert outcome.route.release is not None, "only a named release can have answered"
+    return InferenceCompleted(
+        event_id=ids.event_id(cause.position, "InferenceCompleted"),
+        source=cause.position,
+        frame=event.frame,
+        pipeline=pipeline,
+        release=outcome.route.release,
+        releases_offset=outcome.route.releases_offset,
+        endpoint=outcome.called.endpoint,
+        attempts=outcome.called.attempts,
+        started_at_us=outcome.called.started_at_us,
+        duration_us=outcome.called.duration_us,
+        width_px=width_px,
+        height_px=height_px,
+        parameters=outcome.route.parameters,
+        runtime=runtime,
+        steps=steps,
+        observations=observations,
+        candidates=candidates,
+    )
+
+
+def _failed(pipeline: str, event: FrameAccepted, outcome: Failed, cause: Cause) -> InferenceFailed:
+    assert outcome.route.release is not None, "only a named release can have failed"
+    return InferenceFailed(
+        event_id=ids.event_id(cause.position, "InferenceFailed"),
+        source=cause.position,
+        frame=event.frame,
+        pipeline=pipeline,
+        release=outcome.route.release,
+        releases_offset=outcome.route.releases_offset,
+        endpoint=outcome.called.endpoint,
+        attempts=outcome.called.attempts,
+        started_at_us=outcome.called.started_at_us,
+        duration_us=outcome.called.duration_us,
+        failed_step=outcome.step,
+        error_class=outcome.error_class,
+        error_message=outcome.message[:4000],
+    )
+
+
+def _json(text: bytes, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ContractError(f"the ensemble's {what} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ContractError(f"the ensemble's {what} is a {type(found).__name__}, and must be an object")
+    return found
+
+
+def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers that JSON may have made whole, as the floats that the event holds."""
+    out = dict(plain)
+    for name in ("confidence", "detection_score"):
+        out[name] = float(out[name])
+    out["polygon_px"] = [float(x) for x in out["polygon_px"]]
+    if "measures" in out:
+        out["measures"] = {str(k): float(v) for k, v in out["measures"].items()}
+    return out
+
+
+def _candidate(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A candidate is an observation with a stage and a reason; its index and measures are not kept."""
+    return {k: v for k, v in plain.items() if k not in ("index", "measures")}

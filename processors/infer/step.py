@@ -1,0 +1,135 @@
+"""The infer processor: routes a frame, fetches its bytes, calls the ensemble with retries, records what came back."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from processors.infer import core
+from processors.metrics import CALL_SECONDS
+from processors.step import NOTHING, Cause, Prepared
+from processors.tracing import current_traceparent
+from schemas.catalogue import ASSESSMENTS
+from schemas.errors import BlobGoneError, DigestError, InferenceTimeoutError, InferenceUnavailableError, StepFailedError
+from schemas.events import FrameAccepted
+from schemas.types import FrameRef
+from streams.ports import BlobStore, Inference
+from streams.records import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """How often a frame is tried when the server answers with an error or not in time. A server that is away does not
+    count: the frame waits for it."""
+
+    attempts_max: int = 4
+    backoff_first_s: float = 0.1
+    backoff_most_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class NoState:
+    """infer keeps nothing but how far it came."""
+
+
+class InferStep:
+    """Reads vision.assessments.
+
+    Args:
+        pipeline: Whose releases are in question.
+        route: The release in force for a frame, from the newest that is known of vision.releases.
+        concurrency: Most calls in flight at once, over all partitions.
+    """
+
+    name = "infer"
+    topic = ASSESSMENTS
+    state_type = NoState
+    initial = NoState()
+
+    def __init__(
+        self,
+        *,
+        pipeline: str,
+        route: Callable[[FrameRef], core.Route],
+        inference: Inference,
+        blobs: BlobStore,
+        clock: Clock,
+        retries: Retries,
+        concurrency: int,
+    ) -> None:
+        self._pipeline = pipeline
+        self._route = route
+        self._inference = inference
+        self._blobs = blobs
+        self._clock = clock
+        self._retries = retries
+        self._calls = asyncio.Semaphore(concurrency)
+
+    def key(self, event: Any) -> str | None:
+        return None
+
+    async def prepare(self, event: Any, cause: Cause) -> Prepared:
+        if not isinstance(event, FrameAccepted):
+            return NOTHING
+        async with self._calls:
+            outcome = await self._ask(event.frame, cause)
+        if isinstance(outcome, core.Failed):
+            return Prepared(answer=outcome, dead_letter=f"{outcome.error_class}: {outcome.message}")
+        return Prepared(answer=outcome)
+
+    def decide(self, state: NoState, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
+        return () if answer is None else (core.decide(self._pipeline, event, answer, cause),)
+
+    def fold(self, state: NoState, event: Any) -> NoState:
+        return state
+
+    async def _ask(self, frame: FrameRef, cause: Cause) -> core.Outcome:
+        route = self._route(frame)
+        if route.release is None:
+            return core.Skipped(route=route, reason="no_release_in_force")
+        started_us = self._clock()
+        try:
+            image = await asyncio.to_thread(self._blobs.get, frame.blob)
+        except (BlobGoneError, DigestError) as error:
+            return self._gave_up(
+                route, 0, started_us, None, "blob_gone" if isinstance(error, BlobGoneError) else "blob_changed", error
+            )
+        return await self._call(frame, route, image, cause, started_us)
+
+    async def _call(self, frame: FrameRef, route: core.Route, image: bytes, cause: Cause, first_us: int) -> core.Outcome:
+        attempts, pause_s = 0, self._retries.backoff_first_s
+        while True:
+            route = self._route(frame)
+            assert route.release is not None, "a pipeline that has a release in force never loses it"
+            started_us = self._clock()
+            try:
+                answer = await self._inference.infer(
+                    route.release, image, route.parameters, traceparent=current_traceparent(cause.traceparent)
+                )
+            except InferenceUnavailableError:
+                self._observe(route.release, "unavailable", started_us)
+                raise
+            except (InferenceTimeoutError, StepFailedError) as error:
+                attempts += 1
+                kind = "timeout" if isinstance(error, InferenceTimeoutError) else "step_failed"
+                self._observe(route.release, kind, started_us)
+                if attempts >= self._retries.attempts_max:
+                    return self._gave_up(route, attempts, first_us, getattr(error, "step", None), kind, error)
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+                pause_s = min(pause_s * 2, self._retries.backoff_most_s)
+                continue
+            self._observe(route.release, "ok", started_us)
+            called = core.Called(
+                endpoint=answer.endpoint, attempts=attempts + 1, started_at_us=started_us, duration_us=self._clock() - started_us
+            )
+            return core.Answered(route=route, called=called, result_json=answer.result_json, report_json=answer.report_json)
+
+    def _gave_up(
+        self, route: core.Route, attempts: int, first_us: int, step: str | None, error_class: str, error: Exception
+    ) -> core.Failed:
+        called = core.Called(endpoint="", attempts=attempts, started_at_us=first_us, duration_us=self._clock() - first_us)
+        return core.Failed(route=route, called=called, step=step, error_class=error_class, message=str(error))
+
+    def _observe(self, release: str, outcome: str, started_us: int) -> None:
+        CALL_SECONDS.labels(release, outcome).observe((self._clock() - started_us) / 1e6)

@@ -1,0 +1,1 @@
+"""Looking back: what the system knew at a moment, from the log alone. Takes an `EventLog`, and writes nothing."""

@@ -1,0 +1,29 @@
+"""Prometheus metrics of the shell. Seconds are seconds, and buckets are set for them."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_PLACE = ("processor", "partition")
+
+RECORDS = Counter("hindsight_records_total", "Records committed.", _PLACE)
+EVENTS_OUT = Counter("hindsight_events_emitted_total", "Events appended.", _PLACE)
+REPEATS = Counter("hindsight_repeats_total", "Records dropped as repeats by their source.", _PLACE)
+DEAD_LETTERS = Counter("hindsight_dead_letters_total", "Records kept aside.", _PLACE)
+RETRIES = Counter("hindsight_retries_total", "Waits for something that was away.", (*_PLACE, "error"))
+IN_FLIGHT = Gauge("hindsight_window_in_flight", "Records in the window.", _PLACE)
+POSITION = Gauge("hindsight_position", "Next offset to commit.", _PLACE)
+LAG_RECORDS = Gauge("hindsight_lag_records", "Records on the topic that are not committed.", _PLACE)
+LAG_SECONDS = Gauge("hindsight_lag_seconds", "Age of the newest committed record at its commit.", _PLACE)
+BATCH_RECORDS = Histogram(
+    "hindsight_commit_batch_records", "Records in a commit.", ("processor",), buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+)
+CALL_SECONDS = Histogram(
+    "hindsight_inference_call_seconds",
+    "Calls to the inference server.",
+    ("release", "outcome"),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+FRAME_TO_RESULT_SECONDS = Histogram(
+    "hindsight_frame_to_result_seconds",
+    "From a frame's arrival at the door to its result.",
+    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)

@@ -1,0 +1,291 @@
+"""Runs one step over one partition: many frames prepared at once, committed in order, acknowledged last.
+
+    submit -> prepare (up to `window` at once, retried while the world is away)
+           -> commit, in order, as many as are ready: load states, drop repeats, decide, append and wait for the broker,
+              fold, store states and position in one step
+           -> acknowledge
+
+Guarantees: a record is acknowledged only after the broker holds everything that it caused and the view store holds the
+state that counts it. After a crash the record comes again; if its state was stored it is passed over, otherwise the
+same events with the same ids are appended again, and readers drop them by their source. A stored state that is
+behind (a flushed Redis) is caught up from the log without emitting; one that is ahead (another owner of the
+partition) makes this owner pass over what the other has counted.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from processors.dead_letters import dead_letter
+from processors.emit import outgoing
+from processors.metrics import (
+    BATCH_RECORDS,
+    DEAD_LETTERS,
+    EVENTS_OUT,
+    IN_FLIGHT,
+    LAG_SECONDS,
+    POSITION,
+    RECORDS,
+    REPEATS,
+    RETRIES,
+)
+from processors.repeats import SOURCES_KEY, Seen
+from processors.step import NOTHING, Cause, Ports, Prepared, Step
+from processors.tracing import consuming
+from schemas.codec import decode
+from schemas.envelope import header
+from schemas.errors import ContractError, TransientError
+from schemas.plain import canonical_json, from_plain
+from schemas.types import SourcePosition
+from streams.ports import Stored
+from streams.records import Outgoing, Record
+
+S = TypeVar("S")
+log = structlog.get_logger()
+_BACKOFF_FIRST_S = 0.05
+_BACKOFF_MOST_S = 2.0
+_CATCH_UP_RECORDS = 2000
+
+
+@dataclass(slots=True, kw_only=True)
+class _Item:
+    record: Record
+    event: Any
+    cause: Cause | None
+    trouble: ContractError | None
+    prepared: "asyncio.Task[Prepared] | None"
+    acknowledge: Callable[[], Any]
+
+
+class PartitionRunner(Generic[S]):
+    """One step on one partition.
+
+    Args:
+        window: Most records prepared or waiting for their turn.
+        batch: Most records committed in one go.
+        failed: Told when the partition cannot go on; the process should end and be started again.
+    """
+
+    def __init__(
+        self, step: Step[S], ports: Ports[S], partition: int, *, window: int, batch: int, failed: Callable[[BaseException], None]
+    ) -> None:
+        self._step = step
+        self._ports = ports
+        self._partition = partition
+        self._batch = batch
+        self._failed = failed
+        self._room = asyncio.Semaphore(window)
+        self._queue: asyncio.Queue[_Item] = asyncio.Queue()
+        self._committing = asyncio.create_task(self._run(), name=f"{step.name}-{partition}")
+        self._labels = (step.name, str(partition))
+
+    async def submit(self, record: Record, acknowledge: Callable[[], Any]) -> None:
+        """Take one record, waiting while the window is full."""
+        await self._room.acquire()
+        IN_FLIGHT.labels(*self._labels).inc()
+        event, cause, trouble = None, None, None
+        try:
+            event = decode(record.value, record.topic, self._ports.schemas)
+            cause = self._cause(record, event)
+        except ContractError as error:
+            trouble = error
+        except TransientError:
+            event, cause, trouble = await self._decode_later(record)
+        prepared = None
+        if cause is not None:
+            prepared = asyncio.create_task(self._prepare(event, cause, record))
+        self._queue.put_nowait(
+            _Item(record=record, event=event, cause=cause, trouble=trouble, prepared=prepared, acknowledge=acknowledge)
+        )
+
+    async def stop(self) -> None:
+        """Give up what is in flight; nothing of it was acknowledged."""
+        self._committing.cancel()
+        while not self._queue.empty():
+            item = self._queue.get_nowait()
+            if item.prepared is not None:
+                item.prepared.cancel()
+        await asyncio.gather(self._committing, return_exceptions=True)
+
+    async def _decode_later(self, record: Record) -> tuple[Any, Cause | None, ContractError | None]:
+        """The registry is away: the partition waits for it."""
+        try:
+            event = await self._patiently(
+                "decode", lambda: asyncio.to_thread(decode, record.value, record.topic, self._ports.schemas)
+            )
+            return event, self._cause(record, event), None
+        except ContractError as error:
+            return None, None, error
+
+    def _cause(self, record: Record, event: Any) -> Cause:
+        own_id = event.event_id if hasattr(event, "event_id") else event.command_id
+        return Cause(
+            position=SourcePosition(topic=record.topic, partition=record.partition, offset=record.offset, index=0),
+            event_id=own_id,
+            correlation_id=header(record.headers, "ce_correlationid") or own_id,
+            traceparent=header(record.headers, "traceparent"),
+            now_us=self._ports.clock(),
+        )
+
+    async def _prepare(self, event: Any, cause: Cause, record: Record) -> Prepared:
+        with consuming(self._step.name, record, cause):
+            return await self._patiently("prepare", lambda: self._step.prepare(event, cause))
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                items = [await self._queue.get()]
+                await self._ready(items[0])
+                while len(items) < self._batch and not self._queue.empty() and self._head_is_ready():
+                    items.append(self._queue.get_nowait())
+                await self._patiently("commit", lambda batch=items: self._commit(batch))  # type: ignore[misc]
+                for item in items:
+                    item.acknowledge()
+                    self._room.release()
+                    IN_FLIGHT.labels(*self._labels).dec()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            log.critical("partition stopped", processor=self._step.name, partition=self._partition, error=repr(error))
+            self._failed(error)
+            raise
+
+    def _head_is_ready(self) -> bool:
+        head: _Item = self._queue._queue[0]  # type: ignore[attr-defined]  # a peek that asyncio.Queue does not offer
+        return head.prepared is None or head.prepared.done()
+
+    @staticmethod
+    async def _ready(item: _Item) -> None:
+        if item.prepared is not None:
+            await item.prepared
+
+    async def _commit(self, items: list[_Item]) -> None:
+        keys = tuple(sorted({k for i in items if i.event is not None and (k := self._step.key(i.event)) is not None}))
+        stored = await self._load(keys, items[0].record.offset)
+        states, seen = self._unpack(stored, keys)
+        changed: dict[str, S] = {}
+        waiting = []
+        for item in items:
+            if item.record.offset < stored.position:
+                continue
+            for out in self._one(item, states, seen, changed):
+                waiting.append(asyncio.ensure_future(self._ports.appender.append(out)))
+            if item.event is not None and not seen.is_repeat(item.event):
+                seen = seen.with_event(item.event)
+        if waiting:
+            await asyncio.gather(*waiting)
+        position = max(stored.position, items[-1].record.offset + 1)
+        if position == stored.position:
+            return
+        await self._save(stored.position, position, changed, seen)
+        self._measure(items, position)
+
+    def _one(self, item: _Item, states: dict[str, S], seen: Seen, changed: dict[str, S]) -> list[Outgoing]:
+        """Decide and fold one record; gives what is to be appended."""
+        record = item.record
+        if item.trouble is not None or item.event is None or item.cause is None:
+            DEAD_LETTERS.labels(*self._labels).inc()
+            return [dead_letter(record, item.trouble or ContractError("no event"), self._step.name, self._ports.clock())]
+        if seen.is_repeat(item.event):
+            REPEATS.labels(*self._labels).inc()
+            return []
+        prepared = item.prepared.result() if item.prepared is not None else NOTHING
+        key = self._step.key(item.event)
+        state = self._step.initial if key is None else states.get(key, self._step.initial)
+        decided = self._step.decide(state, item.event, prepared.answer, item.cause)
+        if key is not None:
+            changed[key] = states[key] = self._step.fold(state, item.event)
+        now_us = self._ports.clock()
+        outs = [
+            outgoing(
+                e,
+                cause=item.cause,
+                partition=self._partition,
+                source=self._step.name,
+                time_us=now_us,
+                schemas=self._ports.schemas,
+            )
+            for e in decided
+        ]
+        EVENTS_OUT.labels(*self._labels).inc(len(decided))
+        if prepared.dead_letter is not None:
+            DEAD_LETTERS.labels(*self._labels).inc()
+            outs.append(dead_letter(record, ContractError(prepared.dead_letter), self._step.name, now_us))
+        return outs
+
+    async def _load(self, keys: tuple[str, ...], offset: int) -> Stored:
+        """States and position, caught up from the log when they are behind the record that comes next."""
+        while (stored := await self._ports.views.load(self._step.name, self._partition, (*keys, SOURCES_KEY))).position < offset:
+            earliest = self._ports.log.bounds(self._step.topic, self._partition).earliest
+            start = max(stored.position, min(earliest, offset))
+            await self._catch_up(stored.position, start, min(offset, start + _CATCH_UP_RECORDS))
+        return stored
+
+    async def _catch_up(self, position: int, start: int, stop: int) -> None:
+        """Fold a piece of the log, emitting nothing: what it caused is on the log already."""
+        name, topic = self._step.name, self._step.topic
+        log.info("catching up", processor=name, partition=self._partition, start=start, stop=stop)
+        records = await asyncio.to_thread(lambda: list(self._ports.log.read(topic, self._partition, start, stop)))
+        events = [e for r in records if (e := self._event_or_none(r)) is not None]
+        keys = tuple(sorted({k for e in events if (k := self._step.key(e)) is not None}))
+        stored = await self._ports.views.load(name, self._partition, (*keys, SOURCES_KEY))
+        states, seen = self._unpack(stored, keys)
+        for event in events:
+            if not seen.is_repeat(event):
+                seen = seen.with_event(event)
+                if (key := self._step.key(event)) is not None:
+                    states[key] = self._step.fold(states.get(key, self._step.initial), event)
+        await self._save(position, stop, states, seen)
+
+    def _event_or_none(self, record: Record) -> Any:
+        try:
+            return decode(record.value, record.topic, self._ports.schemas)
+        except ContractError:
+            return None
+
+    async def _save(self, expected: int, position: int, states: Mapping[str, S], seen: Seen) -> None:
+        changes = {key: canonical_json(state) for key, state in states.items()}
+        changes[SOURCES_KEY] = canonical_json(seen)
+        if not await self._ports.views.save(
+            self._step.name, self._partition, expected=expected, position=position, changes=changes
+        ):
+            raise TransientError(f"{self._step.name} {self._partition}: another owner moved the position; looking again")
+
+    def _unpack(self, stored: Stored, keys: tuple[str, ...]) -> tuple[dict[str, S], Seen]:
+        states = {k: from_plain(self._step.state_type, json.loads(stored.states[k])) for k in keys if k in stored.states}
+        return states, _seen(stored)
+
+    async def _patiently(self, what: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Do it again, with backoff and jitter, for as long as it says that something is away for now."""
+        pause_s = _BACKOFF_FIRST_S
+        while True:
+            try:
+                return await work()
+            except TransientError as error:
+                RETRIES.labels(self._step.name, str(self._partition), type(error).__name__).inc()
+                log.warning(
+                    "waiting",
+                    processor=self._step.name,
+                    partition=self._partition,
+                    what=what,
+                    error=str(error),
+                    pause_s=round(pause_s, 2),
+                )
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+                pause_s = min(pause_s * 2, _BACKOFF_MOST_S)
+
+    def _measure(self, items: list[_Item], position: int) -> None:
+        RECORDS.labels(*self._labels).inc(len(items))
+        BATCH_RECORDS.labels(self._step.name).observe(len(items))
+        POSITION.labels(*self._labels).set(position)
+        LAG_SECONDS.labels(*self._labels).set(max(0.0, self._ports.clock() / 1e6 - items[-1].record.appended_at_ms / 1e3))
+
+
+def _seen(stored: Stored) -> Seen:
+    raw = stored.states.get(SOURCES_KEY)
+    return Seen() if raw is None else from_plain(Seen, json.loads(raw))

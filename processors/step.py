@@ -1,0 +1,75 @@
+"""What a processor is, and the ports that the shell runs it on.
+
+A processor reads one topic. For each record the shell decodes the event, lets the processor *prepare* (the only place
+where the world is asked: blobs, models), then *decides* with the state and the prepared command, appends what was
+decided, folds the event into the state, and stores state and position together. `decide` and `fold` are pure.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from schemas.codec import Schemas
+from schemas.types import SourcePosition
+from streams.ports import Appender, EventLog, ViewStore
+from streams.records import Clock
+
+S = TypeVar("S")
+E_contra = TypeVar("E_contra", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What a command rests on: the event's position (index 0), its id, the trace, and the clock at the time."""
+
+    position: SourcePosition
+    event_id: str
+    correlation_id: str
+    traceparent: str
+    now_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What the world answered, as plain values for `decide`. `dead_letter` names why the record is kept aside as well."""
+
+    answer: Any = None
+    dead_letter: str | None = None
+
+
+NOTHING = Prepared()
+
+
+class Step(Protocol[S]):
+    """One processor. `name` is also the name of its state in the view store and of its consumer group."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def state_type(self) -> type[S]: ...
+    @property
+    def initial(self) -> S: ...
+
+    def key(self, event: Any) -> str | None:
+        """Whose state the event belongs to; None when it changes no state."""
+
+    async def prepare(self, event: Any, cause: Cause) -> Prepared:
+        """Ask the world. Raises TransientError to be called again later; every other outcome is an answer."""
+
+    def decide(self, state: S, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
+        """The events that follow. Pure."""
+
+    def fold(self, state: S, event: Any) -> S:
+        """The state with the event counted. Pure, and the same whether live, catching up, or replaying."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports(Generic[S]):
+    """What the shell needs beside the step."""
+
+    log: EventLog
+    appender: Appender
+    views: ViewStore
+    schemas: Schemas
+    clock: Clock

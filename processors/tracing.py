@@ -1,0 +1,41 @@
+"""One trace from the gateway to the result: the context travels in the records' `traceparent` header."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from processors.step import Cause
+from streams.records import Record
+
+_tracer = trace.get_tracer("hindsight")
+_propagator = TraceContextTextMapPropagator()
+
+
+@contextmanager
+def consuming(processor: str, record: Record, cause: Cause) -> Iterator[None]:
+    """A span for one record's work, child of the span that wrote it; log lines inside carry ids and position."""
+    parent = _propagator.extract({"traceparent": cause.traceparent}) if cause.traceparent else None
+    fields = {"frame": cause.correlation_id, "position": f"{record.topic}/{record.partition}/{record.offset}"}
+    with (
+        _tracer.start_as_current_span(f"hindsight.{processor}", context=parent, kind=trace.SpanKind.CONSUMER) as span,
+        structlog.contextvars.bound_contextvars(**fields, trace_id=trace_id_of(cause.traceparent)),
+    ):
+        span.set_attribute("messaging.kafka.destination.partition", record.partition)
+        span.set_attribute("messaging.kafka.message.offset", record.offset)
+        span.set_attribute("hindsight.correlation_id", cause.correlation_id)
+        yield
+
+
+def current_traceparent(fallback: str = "") -> str:
+    """The running span as a W3C traceparent; the fallback when no span is recorded."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier.get("traceparent", fallback)
+
+
+def trace_id_of(traceparent: str) -> str:
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) == 4 else ""

@@ -1,0 +1,60 @@
+"""Every view: its name, the topic that it folds, whose state an event belongs to, and the fold."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from processors.release import core as release
+from processors.views import folds
+from schemas.catalogue import ASSESSMENTS, MONITORING, RELEASES, RESULTS
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View(Generic[S]):
+    """One view. `key` gives None for an event that changes no state."""
+
+    name: str
+    topic: str
+    initial: S
+    key: Callable[[Any], str | None]
+    fold: Callable[[S, Any], S]
+
+    @property
+    def state_type(self) -> type[S]:
+        return type(self.initial)
+
+
+def _device(event: Any) -> str | None:
+    return str(event.frame.device_id) if hasattr(event, "frame") else str(event.device_id)
+
+
+def _frame(event: Any) -> str | None:
+    return str(event.frame.frame_id) if hasattr(event, "frame") else None
+
+
+def _subject(event: Any) -> str | None:
+    return str(event.subject) if hasattr(event, "subject") else None
+
+
+VIEWS: Mapping[str, View[Any]] = MappingProxyType(
+    {
+        view.name: view
+        for view in (
+            View(
+                name="device_frames", topic=ASSESSMENTS, initial=folds.DeviceFrames(), key=_device, fold=folds.fold_device_frames
+            ),
+            View(
+                name="frame_outcomes", topic=ASSESSMENTS, initial=folds.FrameOutcome(), key=_frame, fold=folds.fold_frame_outcome
+            ),
+            View(
+                name="device_results", topic=RESULTS, initial=folds.DeviceResults(), key=_device, fold=folds.fold_device_results
+            ),
+            View(name="results_by_frame", topic=RESULTS, initial=folds.FrameResult(), key=_frame, fold=folds.fold_frame_result),
+            View(name="alerts", topic=MONITORING, initial=folds.OpenAlerts(), key=_subject, fold=folds.fold_alerts),
+            View(name="releases", topic=RELEASES, initial=release.INITIAL, key=lambda e: str(e.pipeline), fold=release.fold),
+        )
+    }
+)

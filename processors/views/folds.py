@@ -1,0 +1,157 @@
+"""The folds behind the views. Pure, and total over their topic: an event that a view does not count leaves it as it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from schemas.events import (
+    AlertCleared,
+    AlertRaised,
+    FrameAccepted,
+    FrameRejected,
+    ResultCorrected,
+    ResultDerived,
+)
+from schemas.types import Conclusion, FrameRef
+
+_ALERTS_KEPT = 50
+_REPEATED = "repeated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFrames:
+    """What a device sent, as assessed."""
+
+    device_id: str = ""
+    last_frame: FrameRef | None = None
+    last_width_px: int = 0
+    last_height_px: int = 0
+    last_measures: Mapping[str, float] = field(default_factory=dict)
+    last_warnings: tuple[str, ...] = ()
+    last_rejected: FrameRef | None = None
+    last_rejected_reasons: tuple[str, ...] = ()
+    accepted_count: int = 0
+    rejected_count: int = 0
+    repeated_count: int = 0
+    missing_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameOutcome:
+    """What became of one frame at the door and at assessment."""
+
+    frame: FrameRef | None = None
+    status: str = ""
+    reasons: tuple[str, ...] = ()
+    detail: str = ""
+    width_px: int = 0
+    height_px: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceResults:
+    """What a device's frames counted for."""
+
+    device_id: str = ""
+    last_result: ResultDerived | None = None
+    last_conclusion: Conclusion | None = None
+    outcome_counts: Mapping[str, int] = field(default_factory=dict)
+    release_counts: Mapping[str, int] = field(default_factory=dict)
+    corrected_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameResult:
+    """The one result of one frame, and how often one was counted: once, or something is wrong."""
+
+    result: ResultDerived | None = None
+    counted: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenAlerts:
+    """Alerts of a subject that stand, oldest first, and how many ever stood."""
+
+    open: tuple[AlertRaised, ...] = ()
+    raised_count: int = 0
+    cleared_count: int = 0
+
+
+def fold_device_frames(state: DeviceFrames, event: Any) -> DeviceFrames:
+    match event:
+        case FrameAccepted():
+            return replace(
+                state,
+                device_id=event.frame.device_id,
+                last_frame=event.frame,
+                last_width_px=event.width_px,
+                last_height_px=event.height_px,
+                last_measures=event.measures,
+                last_warnings=event.warnings,
+                accepted_count=state.accepted_count + 1,
+                missing_count=state.missing_count + event.missing_before,
+            )
+        case FrameRejected() if _REPEATED in event.reasons:
+            return replace(state, device_id=event.frame.device_id, repeated_count=state.repeated_count + 1)
+        case FrameRejected():
+            return replace(
+                state,
+                device_id=event.frame.device_id,
+                last_rejected=event.frame,
+                last_rejected_reasons=event.reasons,
+                rejected_count=state.rejected_count + 1,
+            )
+        case _:
+            return state
+
+
+def fold_frame_outcome(state: FrameOutcome, event: Any) -> FrameOutcome:
+    match event:
+        case FrameAccepted():
+            return FrameOutcome(frame=event.frame, status="accepted", width_px=event.width_px, height_px=event.height_px)
+        case FrameRejected() if _REPEATED not in event.reasons:
+            return FrameOutcome(frame=event.frame, status="rejected", reasons=event.reasons, detail=event.detail)
+        case _:
+            return state
+
+
+def fold_device_results(state: DeviceResults, event: Any) -> DeviceResults:
+    match event:
+        case ResultDerived():
+            release = event.release or "none"
+            return replace(
+                state,
+                device_id=event.frame.device_id,
+                last_result=event,
+                last_conclusion=event.conclusion if event.conclusion is not None else state.last_conclusion,
+                outcome_counts=_counted(state.outcome_counts, event.outcome),
+                release_counts=_counted(state.release_counts, release),
+            )
+        case ResultCorrected():
+            return replace(
+                state, device_id=event.device_id, last_conclusion=event.conclusion, corrected_count=state.corrected_count + 1
+            )
+        case _:
+            return state
+
+
+def fold_frame_result(state: FrameResult, event: Any) -> FrameResult:
+    if isinstance(event, ResultDerived):
+        return FrameResult(result=event, counted=state.counted + 1)
+    return state
+
+
+def fold_alerts(state: OpenAlerts, event: Any) -> OpenAlerts:
+    match event:
+        case AlertRaised():
+            others = tuple(a for a in state.open if a.alert_id != event.alert_id)
+            return replace(state, open=(*others, event)[-_ALERTS_KEPT:], raised_count=state.raised_count + 1)
+        case AlertCleared():
+            others = tuple(a for a in state.open if a.alert_id != event.alert_id)
+            return replace(state, open=others, cleared_count=state.cleared_count + 1)
+        case _:
+            return state
+
+
+def _counted(counts: Mapping[str, int], name: str) -> Mapping[str, int]:
+    return {**counts, name: counts.get(name, 0) + 1}

@@ -1,0 +1,67 @@
+"""Holding a view against its log, and making it anew: what `hindsight views check` and `views rebuild` do."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from processors.views.catalogue import View
+from processors.views.replay import as_stored, digest, fold_log
+from schemas.codec import Schemas
+from streams.ports import EventLog, Stored, ViewStore
+
+_SWAP_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One view's partition held against the log at the position that the view reflects."""
+
+    view: str
+    partition: int
+    position: int
+    keys_count: int
+    view_digest: str
+    log_digest: str
+    different_keys: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        return self.view_digest == self.log_digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """One view's partition made anew; `swapped` is False when the live one stayed ahead through every try."""
+
+    view: str
+    partition: int
+    position: int
+    keys_count: int
+    swapped: bool
+
+
+async def check(view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int) -> Checked:
+    """Compare what the view store holds with the fold of the log up to the same position."""
+    live = await views.load_all(view.name, partition)
+    folded = await asyncio.to_thread(fold_log, view, log, schemas, partition, live.position)
+    true = as_stored(folded) if live.position else Stored(position=0, states={})
+    keys = sorted(live.states.keys() | true.states.keys())
+    return Checked(
+        view=view.name,
+        partition=partition,
+        position=live.position,
+        keys_count=len(live.states),
+        view_digest=digest(live),
+        log_digest=digest(true),
+        different_keys=tuple(k for k in keys if live.states.get(k) != true.states.get(k)),
+    )
+
+
+async def rebuild(view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int) -> Rebuilt:
+    """Fold the log from its start into a shadow and swap it in, while the live view goes on."""
+    for _ in range(_SWAP_TRIES):
+        end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
+        stored = as_stored(await asyncio.to_thread(fold_log, view, log, schemas, partition, end))
+        if end == 0 or await views.replace(view.name, partition, stored):
+            return Rebuilt(view=view.name, partition=partition, position=end, keys_count=len(stored.states), swapped=True)
+    return Rebuilt(view=view.name, partition=partition, position=end, keys_count=len(stored.states), swapped=False)

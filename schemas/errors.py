@@ -1,0 +1,103 @@
+"""Every error that Hindsight raises, named by what the shell must do with it.
+
+    HindsightError
+    |-- ContractError         bad input: dead-letter it and go on
+    |   |-- DecodeError           bytes that are not what they claim to be
+    |   |-- UnknownEventError     a type that this topic does not hold
+    |   |-- DigestError           bytes that do not match their digest
+    |   |-- BlobGoneError         bytes that were removed, and why
+    |   `-- FrameRefusedError     a frame that the door does not let in
+    |-- TransientError        retry with backoff and a deadline; the position does not advance
+    |   |-- LogUnavailableError, RegistryUnavailableError, ViewStoreUnavailableError,
+    |   |   BlobStoreUnavailableError, InferenceUnavailableError
+    |   `-- InferenceTimeoutError
+    |-- StepFailedError       the ensemble answered that one of its steps failed: retry a few times, then record it
+    |-- ConsistencyError      stop the partition and say so: a replay diverged, a position went back
+    `-- ConfigurationError    refuse to start, and name the setting
+
+`do` is the sentence that tells a person what to do next. Adapters translate the errors of their libraries into these.
+"""
+
+
+class HindsightError(Exception):
+    """Root of the tree; never raised itself."""
+
+    def __init__(self, message: str, *, do: str = "") -> None:
+        super().__init__(message)
+        self.do = do
+
+
+class ContractError(HindsightError):
+    """Bad input. Asking again gives the same answer."""
+
+
+class DecodeError(ContractError):
+    """Bytes that are not what they claim to be."""
+
+
+class UnknownEventError(ContractError):
+    """An event type that this topic does not hold."""
+
+
+class DigestError(ContractError):
+    """Bytes that do not match the digest they are known by."""
+
+
+class BlobGoneError(ContractError):
+    """Bytes that are no longer in the blob store."""
+
+
+class FrameRefusedError(ContractError):
+    """A frame that the door does not let in; `reason` is a code such as not_an_image."""
+
+    def __init__(self, message: str, *, reason: str, do: str = "") -> None:
+        super().__init__(message, do=do)
+        self.reason = reason
+
+
+class TransientError(HindsightError):
+    """Something is away for now. Asking again later may work."""
+
+
+class LogUnavailableError(TransientError):
+    """The broker does not answer."""
+
+
+class RegistryUnavailableError(TransientError):
+    """The schema registry does not answer."""
+
+
+class ViewStoreUnavailableError(TransientError):
+    """The view store does not answer."""
+
+
+class BlobStoreUnavailableError(TransientError):
+    """The blob store does not answer."""
+
+
+class InferenceUnavailableError(TransientError):
+    """No inference server answers, or the release is not loaded there yet."""
+
+
+class InferenceTimeoutError(TransientError):
+    """The inference server took longer than the deadline."""
+
+
+class StepFailedError(HindsightError):
+    """The ensemble answered that a step failed; `step` is its name, or None when the server named none."""
+
+    def __init__(self, message: str, *, step: str | None) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class ConsistencyError(HindsightError):
+    """What must agree does not. Going on would make the record untrue."""
+
+
+class ConfigurationError(HindsightError):
+    """A setting is unknown or impossible; `setting` is its name."""
+
+    def __init__(self, message: str, *, setting: str = "", do: str = "") -> None:
+        super().__init__(message, do=do)
+        self.setting = setting

@@ -1,0 +1,73 @@
+"""What somebody asks of the release processor; imperative, and refused by an event when it cannot be done.
+
+One frozen class for each Avro record in `schemas/avro`; the `.avsc` is the source and says what each field
+means. A test holds the two together, field by field.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schemas.types import EventId, ReleaseStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterRelease:
+    """Ask that a release become known. Avro: hindsight.commands.RegisterRelease v1."""
+
+    command_id: EventId
+    pipeline: str
+    release: str
+    steps: tuple[ReleaseStep, ...]
+    parameters: Mapping[str, float]
+    issued_by: str
+    reason: str
+    issued_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteRelease:
+    """Ask that a release read the frames. Avro: hindsight.commands.PromoteRelease v1."""
+
+    command_id: EventId
+    pipeline: str
+    release: str
+    issued_by: str
+    reason: str
+    issued_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeThreshold:
+    """Ask for another value of a parameter. Avro: hindsight.commands.ChangeThreshold v1."""
+
+    command_id: EventId
+    pipeline: str
+    name: str
+    value: float
+    issued_by: str
+    reason: str
+    issued_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportReleaseLoaded:
+    """The loader says that a release answers. Avro: hindsight.commands.ReportReleaseLoaded v1."""
+
+    command_id: EventId
+    pipeline: str
+    release: str
+    endpoint: str
+    duration_us: int
+    issued_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportReleaseLoadFailed:
+    """The loader says that a release could not be loaded. Avro: hindsight.commands.ReportReleaseLoadFailed v1."""
+
+    command_id: EventId
+    pipeline: str
+    release: str
+    endpoint: str
+    error_message: str
+    issued_at_us: int

@@ -1,0 +1,179 @@
+"""Which models may read, and which release does.
+
+One frozen class for each Avro record in `schemas/avro`; the `.avsc` is the source and says what each field
+means. A test holds the two together, field by field.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from schemas.types import EventId, ModelFile, ReleaseStep, SourcePosition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRegistered:
+    """A model version is known, by digest. Avro: hindsight.releases.ModelRegistered v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    model: str
+    version: int
+    digest: str
+    files: tuple[ModelFile, ...]
+    issued_by: str
+    reason: str
+    registered_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRegistered:
+    """A release is known: every step pinned. Avro: hindsight.releases.ReleaseRegistered v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    steps: tuple[ReleaseStep, ...]
+    parameters: Mapping[str, float]
+    issued_by: str
+    reason: str
+    registered_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseLoaded:
+    """The inference server answers with this release. Avro: hindsight.releases.ReleaseLoaded v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    endpoint: str
+    duration_us: int
+    loaded_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseLoadFailed:
+    """The inference server could not load this release. Avro: hindsight.releases.ReleaseLoadFailed v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    endpoint: str
+    error_message: str
+    failed_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionRequested:
+    """A promotion waits until its release is loaded. Avro: hindsight.releases.PromotionRequested v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    issued_by: str
+    reason: str
+    requested_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowStarted:
+    """A release reads beside the one in force; its readings never reach results. Avro: hindsight.releases.ShadowStarted v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    issued_by: str
+    reason: str
+    started_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryStarted:
+    """A release reads a share of the frames. Avro: hindsight.releases.CanaryStarted v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    percent: float
+    issued_by: str
+    reason: str
+    started_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutJudged:
+    """The comparison of candidate and incumbent came to a verdict. Avro: hindsight.releases.RolloutJudged v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    verdict: str
+    measures: Mapping[str, float]
+    judged_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePromoted:
+    """This release reads the frames from here on. Avro: hindsight.releases.ReleasePromoted v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    previous_release: str | None = None
+    issued_by: str
+    reason: str
+    promoted_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseRolledBack:
+    """An earlier release reads again. Avro: hindsight.releases.ReleaseRolledBack v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    previous_release: str
+    issued_by: str
+    reason: str
+    rolled_back_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdChanged:
+    """A parameter of the pipeline has another value from here on. Avro: hindsight.releases.ThresholdChanged v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    name: str
+    value: float
+    previous_value: float | None = None
+    issued_by: str
+    reason: str
+    changed_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandRefused:
+    """A command was not carried out, and why. Avro: hindsight.releases.CommandRefused v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    command_id: EventId
+    command: str
+    release: str | None = None
+    refusal: str
+    detail: str
+    issued_by: str
+    refused_at_us: int

@@ -1,0 +1,103 @@
+"""Dataclasses to plain dicts, lists and scalars and back, compiled once for each class from its annotations.
+
+Used for Avro records, for view states in JSON, and for what commands print. Unknown keys and missing fields are
+errors; nothing is guessed.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from schemas.errors import DecodeError
+
+T = TypeVar("T")
+Convert = Callable[[Any], Any]
+
+
+def to_plain(value: Any) -> Any:
+    """A dataclass as dicts, lists and scalars, fields in the order of their declaration."""
+    return _writer(type(value))(value)
+
+
+def from_plain(cls: type[T], plain: Any) -> T:
+    """The dataclass back.
+
+    Raises:
+        DecodeError: a field is missing, unknown or of another shape.
+    """
+    try:
+        return _reader(cls)(plain)  # type: ignore[no-any-return]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DecodeError(f"{cls.__name__} cannot be made from this record: {error!r}") from error
+
+
+def canonical_json(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    plain = to_plain(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@cache
+def _writer(tp: Any) -> Convert:
+    if is_dataclass(tp):
+        hints = get_type_hints(tp)
+        parts = [(f.name, _writer(hints[f.name])) for f in fields(tp)]
+        return lambda v: {name: write(getattr(v, name)) for name, write in parts}
+    match _shape(tp):
+        case ("optional", inner):
+            write = _writer(inner)
+            return lambda v: None if v is None else write(v)
+        case ("tuple", inner):
+            write = _writer(inner)
+            return lambda v: [write(x) for x in v]
+        case ("map", inner):
+            write = _writer(inner)
+            return lambda v: {k: write(v[k]) for k in sorted(v)}
+        case _:
+            return lambda v: v
+
+
+@cache
+def _reader(tp: Any) -> Convert:
+    if is_dataclass(tp):
+        return _record_reader(tp)
+    match _shape(tp):
+        case ("optional", inner):
+            read = _reader(inner)
+            return lambda v: None if v is None else read(v)
+        case ("tuple", inner):
+            read = _reader(inner)
+            return lambda v: tuple([read(x) for x in v])
+        case ("map", inner):
+            read = _reader(inner)
+            return lambda v: {k: read(x) for k, x in v.items()}
+        case _:
+            return lambda v: v
+
+
+def _record_reader(cls: Any) -> Convert:
+    hints = get_type_hints(cls)
+    parts = [(f.name, _reader(hints[f.name]), f.default is not MISSING or f.default_factory is not MISSING) for f in fields(cls)]
+    names = {f.name for f in fields(cls)}
+
+    def read(plain: Mapping[str, Any]) -> Any:
+        if not plain.keys() <= names:
+            raise TypeError(f"unknown fields {sorted(plain.keys() - names)}")
+        return cls(**{name: convert(plain[name]) for name, convert, optional in parts if not optional or name in plain})
+
+    return read
+
+
+def _shape(tp: Any) -> tuple[str, Any]:
+    origin, args = get_origin(tp), get_args(tp)
+    if origin in (Union, UnionType) and NoneType in args:
+        (inner,) = (a for a in args if a is not NoneType)
+        return ("optional", inner)
+    if origin is tuple and args[1:] == (Ellipsis,):
+        return ("tuple", args[0])
+    if origin is not None and issubclass(origin, Mapping):
+        return ("map", args[1])
+    return ("scalar", tp)

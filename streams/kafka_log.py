@@ -1,0 +1,130 @@
+"""The `EventLog` on Kafka: reading by position and by time. Each read owns its consumer; none joins a group."""
+
+from collections.abc import Callable, Iterator, Mapping
+from threading import Lock
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.errors import LogUnavailableError
+from streams.names import Namespace
+from streams.records import Bounds, Record
+
+_BATCH_RECORDS = 500
+_METADATA_S = 10.0
+
+
+class KafkaEventLog:
+    """Reads the topics of one namespace.
+
+    Args:
+        bootstrap_servers: host:port, comma separated.
+        client: further librdkafka settings, such as security.
+    """
+
+    def __init__(
+        self, bootstrap_servers: str, namespace: Namespace = Namespace(), client: Mapping[str, str] | None = None
+    ) -> None:
+        self._config = {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "hindsight-unjoined",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "allow.auto.create.topics": False,
+            "fetch.wait.max.ms": 50,
+            **(client or {}),
+        }
+        self._namespace = namespace
+        self._asking = Consumer(self._config)
+        self._lock = Lock()
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        name = self._namespace.topic(topic)
+        with self._lock, _translated(f"partitions of {name}"):
+            metadata = self._asking.list_topics(name, timeout=_METADATA_S).topics[name]
+        if metadata.error is not None:
+            raise LogUnavailableError(f"topic {name}: {metadata.error}", do="run `hindsight topics` to see what is missing")
+        return tuple(sorted(metadata.partitions))
+
+    def bounds(self, topic: str, partition: int) -> Bounds:
+        at = TopicPartition(self._namespace.topic(topic), partition)
+        with self._lock, _translated(f"bounds of {at.topic} {partition}"):
+            earliest, end = self._asking.get_watermark_offsets(at, timeout=_METADATA_S)
+        return Bounds(earliest=earliest, end=end)
+
+    def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
+        at = TopicPartition(self._namespace.topic(topic), partition, max(at_ms, 0))
+        with self._lock, _translated(f"offset by time in {at.topic} {partition}"):
+            (found,) = self._asking.offsets_for_times([at], timeout=_METADATA_S)
+        if found.error is not None:
+            raise LogUnavailableError(f"offset by time in {at.topic} {partition}: {found.error}")
+        return self.bounds(topic, partition).end if found.offset in (OFFSET_END, -1) else int(found.offset)
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        if start >= stop:
+            return
+        consumer = Consumer(self._config)
+        try:
+            consumer.assign([TopicPartition(self._namespace.topic(topic), partition, start)])
+            while True:
+                for message in consumer.consume(_BATCH_RECORDS, timeout=1.0):
+                    record = self._record(message)
+                    if record is None or record.offset >= stop:
+                        return
+                    yield record
+                    if record.offset == stop - 1:
+                        return
+        finally:
+            consumer.close()
+
+    def follow(self, topic: str, starts: Mapping[int, int], stopped: Callable[[], bool]) -> Iterator[Record | None]:
+        consumer = Consumer(self._config)
+        try:
+            name = self._namespace.topic(topic)
+            consumer.assign([TopicPartition(name, p, offset) for p, offset in starts.items()])
+            while not stopped():
+                messages = consumer.consume(_BATCH_RECORDS, timeout=0.1)
+                records = [r for r in map(self._record, messages) if r is not None]
+                yield from records or (None,)
+        finally:
+            consumer.close()
+
+    def close(self) -> None:
+        self._asking.close()
+
+    def _record(self, message: Message) -> Record | None:
+        """The record, or None at the end of a partition."""
+        error = message.error()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF:
+                return None
+            raise LogUnavailableError(f"reading {message.topic()} {message.partition()}: {error}")
+        return to_record(message, self._namespace)
+
+
+def to_record(message: Message, namespace: Namespace) -> Record:
+    """A delivered message as a record."""
+    return Record(
+        topic=namespace.catalogue_name(message.topic()),
+        partition=message.partition(),
+        offset=message.offset(),
+        appended_at_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(message.headers() or ()),
+    )
+
+
+class _translated:
+    """Kafka's errors as ours, with what was being done."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, KafkaException):
+            raise LogUnavailableError(
+                f"{self._doing}: {error.args[0]}", do="check that Kafka runs: `hindsight status`"
+            ) from error

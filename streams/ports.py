@@ -1,0 +1,145 @@
+"""What Hindsight asks of the world outside, as Protocols; each has a real adapter and an in-memory twin.
+
+One contract suite in `tests/contract` holds the adapters and the twins to the same promises.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from schemas.types import BlobRef
+from streams.records import Bounds, Outgoing, Position, Record
+
+
+class EventLog(Protocol):
+    """Reading the log. Everything that looks at the past takes one; it never writes."""
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        """Partition numbers of a topic, ascending."""
+
+    def bounds(self, topic: str, partition: int) -> Bounds:
+        """Earliest offset kept, and the next one to be written."""
+
+    def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
+        """Offset of the first record appended at or after `at_ms` (ms since the epoch); the end when there is none."""
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        """Records with start <= offset < stop, ascending; blocks until they are there or the end is reached."""
+
+    def follow(self, topic: str, starts: Mapping[int, int], stopped: Callable[[], bool]) -> Iterator[Record | None]:
+        """Records of all named partitions from `starts` on, for ever; None while there is nothing new."""
+
+
+class Appender(Protocol):
+    """Writing the log. Records for one partition lie there in the order of the calls, without gaps."""
+
+    def append(self, outgoing: Outgoing) -> Awaitable[Position]:
+        """Queue a record; awaiting the answer waits until the broker holds it.
+
+        Raises:
+            LogUnavailableError: the broker did not take it within the adapter's limit.
+        """
+
+
+class BlobStore(Protocol):
+    """Bytes by their content. Calls block, and may be made from several threads."""
+
+    def put(self, content: bytes, media_type: str) -> BlobRef:
+        """Store bytes; storing them again changes nothing.
+
+        Raises:
+            BlobStoreUnavailableError: they are not stored.
+        """
+
+    def get(self, ref: BlobRef) -> bytes:
+        """The plain bytes, verified.
+
+        Raises:
+            BlobGoneError: they are not there any more.
+            DigestError: what is there is something else.
+            BlobStoreUnavailableError: no answer.
+        """
+
+    def exists(self, ref: BlobRef) -> bool:
+        """Whether the store has an object of that name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """States of some keys of a view's partition and the position that they reflect: the next offset to read."""
+
+    position: int
+    states: Mapping[str, bytes]
+
+
+class ViewStore(Protocol):
+    """States by key for each view and partition, kept together with the position that they reflect."""
+
+    async def load(self, view: str, partition: int, keys: tuple[str, ...]) -> Stored:
+        """The named keys that exist, read in one atomic step with the position (0 when the view is new)."""
+
+    async def load_all(self, view: str, partition: int) -> Stored:
+        """Every key, read in one atomic step with the position."""
+
+    async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
+        """Write changed states and the position in one atomic step.
+
+        Returns:
+            False, with nothing written, when the stored position is not `expected`: somebody else moved it.
+        """
+
+    async def replace(self, view: str, partition: int, stored: Stored) -> bool:
+        """Swap in a rebuilt partition of a view in one atomic step.
+
+        Returns:
+            False, with nothing changed, when the live one is further on than `stored`.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an ensemble answered: two JSON texts, and who answered."""
+
+    result_json: bytes
+    report_json: bytes
+    endpoint: str
+
+
+class Inference(Protocol):
+    """Asking an ensemble to read an image."""
+
+    async def infer(self, release: str, image: bytes, parameters: Mapping[str, float], *, traceparent: str = "") -> Answer:
+        """One call, one image.
+
+        Args:
+            release: The ensemble's name.
+            image: Encoded image.
+            parameters: Thresholds by name.
+        Raises:
+            InferenceUnavailableError: no server answers, or none has the release ready.
+            InferenceTimeoutError: it took longer than the adapter's deadline.
+            StepFailedError: a step of the ensemble failed.
+        """
+
+
+class ModelServer(Protocol):
+    """Loading ensembles on one inference server."""
+
+    @property
+    def endpoint(self) -> str:
+        """host:port."""
+
+    async def is_ready(self, release: str) -> bool:
+        """Whether it answers with this release.
+
+        Raises:
+            InferenceUnavailableError: the server does not answer.
+        """
+
+    async def load(self, release: str) -> None:
+        """Load the ensemble and its members; returns when it is ready.
+
+        Raises:
+            InferenceUnavailableError: the server does not answer.
+            ContractError: the server refuses, and says why.
+        """

@@ -1,0 +1,58 @@
+"""The vocabulary of the log: records as they lie there, records to be written, and where they went."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas.envelope import Headers
+
+Clock = Callable[[], int]
+
+
+def system_clock() -> int:
+    """Microseconds since the epoch, UTC: the clock that every entry point passes down."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One record as the broker holds it. `topic` is the catalogue's name, without any namespace.
+
+    `appended_at_ms` is the broker's clock (LogAppendTime): when the system learned of it.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    appended_at_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A record to be written. With `partition` None the key chooses, by the same hash as Java's producer."""
+
+    topic: str
+    key: bytes
+    value: bytes | None
+    headers: Headers
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a written record lies."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What a partition holds: offsets from `earliest` up to, and not including, `end`."""
+
+    earliest: int
+    end: int

@@ -1,0 +1,92 @@
+"""The `ViewStore` on Redis: for each view and partition one hash of states and one position, moved together.
+
+The two keys share a hash tag, so they live on one node of a cluster, and a script writes both or neither.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from schemas.errors import ViewStoreUnavailableError
+from streams.names import Namespace
+from streams.ports import Stored
+
+_SAVE = """
+if tonumber(redis.call('GET', KEYS[2]) or '0') ~= tonumber(ARGV[1]) then return 0 end
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('SET', KEYS[2], ARGV[2])
+return 1
+"""
+_SWAP = """
+if tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('RENAME', KEYS[3], KEYS[1]) end
+redis.call('SET', KEYS[2], ARGV[1])
+return 1
+"""
+_SHADOW_BATCH = 1000
+
+
+class RedisViewStore:
+    """Views of one namespace in one Redis.
+
+    Args:
+        redis: A client that gives bytes (decode_responses off).
+    """
+
+    def __init__(self, redis: "Redis[bytes]", namespace: Namespace = Namespace()) -> None:
+        self._redis = redis
+        self._namespace = namespace
+
+    async def load(self, view: str, partition: int, keys: tuple[str, ...]) -> Stored:
+        async with _translated(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(self._position_key(view, partition))
+            if keys:
+                pipe.hmget(self._states_key(view, partition), list(keys))
+            answers = await pipe.execute()
+        found = zip(keys, answers[1] if keys else (), strict=True)
+        return Stored(position=int(answers[0] or 0), states={k: v for k, v in found if v is not None})
+
+    async def load_all(self, view: str, partition: int) -> Stored:
+        async with _translated(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(self._position_key(view, partition))
+            pipe.hgetall(self._states_key(view, partition))
+            position, states = await pipe.execute()
+        return Stored(position=int(position or 0), states={k.decode(): v for k, v in states.items()})
+
+    async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
+        pairs = [part for key in sorted(changes) for part in (key, changes[key])]
+        keys = (self._states_key(view, partition), self._position_key(view, partition))
+        async with _translated():
+            return bool(await self._redis.eval(_SAVE, len(keys), *keys, expected, position, *pairs))
+
+    async def replace(self, view: str, partition: int, stored: Stored) -> bool:
+        live, position = self._states_key(view, partition), self._position_key(view, partition)
+        shadow = f"{live}:shadow"
+        names = sorted(stored.states)
+        async with _translated():
+            await self._redis.delete(shadow)
+            for start in range(0, len(names), _SHADOW_BATCH):
+                batch = {k: stored.states[k] for k in names[start : start + _SHADOW_BATCH]}
+                await self._redis.hset(shadow, mapping=batch)  # type: ignore[arg-type]
+            swapped = await self._redis.eval(_SWAP, 3, live, position, shadow, stored.position)
+            await self._redis.delete(shadow)
+        return bool(swapped)
+
+    def _states_key(self, view: str, partition: int) -> str:
+        return self._namespace.redis_key(f"{{{view}.{partition}}}", "states")
+
+    def _position_key(self, view: str, partition: int) -> str:
+        return self._namespace.redis_key(f"{{{view}.{partition}}}", "position")
+
+
+class _translated:
+    """Redis' errors as ours."""
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, (RedisError, OSError)):
+            raise ViewStoreUnavailableError(f"Redis: {error}", do="check that Redis runs: `hindsight status`") from error

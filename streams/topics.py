@@ -1,0 +1,121 @@
+"""Making the catalogue's topics on a broker, and holding the broker against the catalogue."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from schemas.catalogue import TOPICS, Topic
+from schemas.errors import ConsistencyError, LogUnavailableError
+from streams.names import Namespace
+
+_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicDifference:
+    """One way in which the broker's topic is not the catalogue's; `topic` is the name on the broker."""
+
+    topic: str
+    what: str
+    wanted: str
+    found: str
+
+
+class Topics:
+    """The catalogue's topics of one namespace on one broker.
+
+    Args:
+        chain_partitions: Partitions of the topics along which frames travel; the same for all of them.
+        replication: Copies of each partition.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        namespace: Namespace = Namespace(),
+        *,
+        chain_partitions: int = 4,
+        replication: int = 1,
+        client: Mapping[str, str] | None = None,
+    ) -> None:
+        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, **(client or {})})
+        self._namespace = namespace
+        self._chain_partitions = chain_partitions
+        self._replication = replication
+
+    def wanted(self, topic: Topic) -> dict[str, str]:
+        """What the broker should say of a topic."""
+        return {
+            "partitions": str(self._chain_partitions if topic.chained else 1),
+            "message.timestamp.type": "LogAppendTime",
+            "retention.ms": str(topic.retention_ms),
+            "compression.type": "producer",
+            "cleanup.policy": "delete",
+            "max.message.bytes": str(8 * 1024 * 1024),
+        }
+
+    def create(self) -> tuple[str, ...]:
+        """Make the topics that are missing; gives their names on the broker.
+
+        Raises:
+            LogUnavailableError: the broker does not answer or refuses.
+        """
+        new = []
+        for topic in TOPICS.values():
+            config = self.wanted(topic)
+            partitions = int(config.pop("partitions"))
+            name = self._namespace.topic(topic.name)
+            new.append(NewTopic(name, num_partitions=partitions, replication_factor=self._replication, config=config))
+        made = []
+        for name, future in self._admin.create_topics(new, request_timeout=_TIMEOUT_S).items():
+            try:
+                future.result()
+                made.append(name)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise LogUnavailableError(
+                        f"making topic {name}: {error.args[0]}", do="check that Kafka runs: `hindsight status`"
+                    ) from error
+        return tuple(sorted(made))
+
+    def differences(self) -> tuple[TopicDifference, ...]:
+        """Where the broker is not what the catalogue says; empty when all is well."""
+        try:
+            there = self._admin.list_topics(timeout=_TIMEOUT_S).topics
+            names = {self._namespace.topic(t.name): t for t in TOPICS.values()}
+            present = [n for n in names if n in there]
+            resources = [ConfigResource(ResourceType.TOPIC, n) for n in present]
+            configs = {r.name: f.result() for r, f in self._admin.describe_configs(resources).items()} if present else {}
+        except KafkaException as error:
+            raise LogUnavailableError(
+                f"asking for topics: {error.args[0]}", do="check that Kafka runs: `hindsight status`"
+            ) from error
+        out = []
+        for name, topic in names.items():
+            if name not in there:
+                out.append(TopicDifference(topic=name, what="topic", wanted="there", found="missing"))
+                continue
+            found = {key: entry.value for key, entry in configs[name].items()}
+            found["partitions"] = str(len(there[name].partitions))
+            out += [
+                TopicDifference(topic=name, what=what, wanted=value, found=str(found.get(what)))
+                for what, value in self.wanted(topic).items()
+                if str(found.get(what)) != value
+            ]
+        return tuple(out)
+
+    def ensure(self) -> None:
+        """Make what is missing and refuse to go on where the number of partitions is another one.
+
+        Raises:
+            ConsistencyError: a topic has another number of partitions, so sources and their events would part ways.
+        """
+        self.create()
+        for difference in self.differences():
+            if difference.what == "partitions":
+                raise ConsistencyError(
+                    f"{difference.topic} has {difference.found} partitions, and the settings say {difference.wanted}",
+                    do="set kafka.partitions to what the broker has; changing it is a migration",
+                )

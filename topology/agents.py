@@ -1,0 +1,100 @@
+"""Runs steps as Faust apps, one app and one consumer group a step, all in this process' event loop."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+
+from processors.agent import bind
+from processors.step import Ports, Step
+from streams.names import Namespace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaustLimits:
+    """How Faust talks to the broker. Times in seconds.
+
+    A partition of a worker that was killed is stuck until `session_timeout_s` is over.
+    """
+
+    session_timeout_s: float = 6.0
+    heartbeat_s: float = 1.5
+    request_timeout_s: float = 12.0
+    commit_interval_s: float = 0.5
+    buffer_records: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Steps that share a consumer group, and so a Faust app.
+
+    Args:
+        window: Most records in a step's window for a partition.
+        batch: Most records in one commit.
+    """
+
+    name: str
+    steps: tuple[Step[Any], ...]
+    window: int
+    batch: int
+
+
+def faust_app(group: str, *, bootstrap_servers: str, namespace: Namespace, limits: FaustLimits) -> faust.App:
+    """An app that owns no topics of its own: what exists is the catalogue's, and nothing is created on the side."""
+    return faust.App(
+        namespace.group(group),
+        broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
+        key_serializer="raw",
+        value_serializer="raw",
+        consumer_auto_offset_reset="earliest",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=limits.buffer_records,
+        broker_max_poll_records=limits.buffer_records,
+        broker_commit_interval=limits.commit_interval_s,
+        broker_session_timeout=limits.session_timeout_s,
+        broker_heartbeat_interval=limits.heartbeat_s,
+        broker_request_timeout=limits.request_timeout_s,
+        consumer_max_fetch_size=1 << 20,
+        store="memory://",
+    )
+
+
+class Agents:
+    """Groups of steps at work.
+
+    Args:
+        failed: Told when one cannot go on.
+    """
+
+    def __init__(
+        self,
+        groups: tuple[Group, ...],
+        ports: Ports[Any],
+        *,
+        bootstrap_servers: str,
+        namespace: Namespace,
+        limits: FaustLimits,
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._apps = []
+        for group in groups:
+            app = faust_app(group.name, bootstrap_servers=bootstrap_servers, namespace=namespace, limits=limits)
+            for step in group.steps:
+                bind(app, step, ports, namespace=namespace, window=group.window, batch=group.batch, failed=failed)
+            self._apps.append(app)
+
+    async def start(self) -> None:
+        """Join the groups; returns when every app runs."""
+        for app in self._apps:
+            app.loop = asyncio.get_running_loop()
+            app.finalize()
+        await asyncio.gather(*(app.start() for app in self._apps))
+
+    async def stop(self) -> None:
+        """Leave the groups; what was in flight was not acknowledged and comes again."""
+        await asyncio.gather(*(app.stop() for app in self._apps))
