@@ -96,7 +96,7 @@ class RedisSubmissions:
         ttl_s: How long keys and marks are kept, in seconds.
     """
 
-    def __init__(self, redis: "Redis[bytes]", namespace: Namespace = Namespace(), *, ttl_s: int = _TTL_S) -> None:
+    def __init__(self, redis: Redis, namespace: Namespace = Namespace(), *, ttl_s: int = _TTL_S) -> None:
         self._redis = redis
         self._namespace = namespace
         self._ttl_s = ttl_s

@@ -48,3 +48,8 @@ def _rfc3339(text: str) -> int | None:
 
 def _microseconds(moment: datetime) -> int:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def show_moment(at_us: int, zone: str) -> str:
+    """A moment in a zone, to the millisecond, with the zone's offset."""
+    return datetime.fromtimestamp(at_us / 1e6, ZoneInfo(zone)).isoformat(sep=" ", timespec="milliseconds")

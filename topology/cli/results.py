@@ -1,0 +1,80 @@
+"""`hindsight results`: what frames counted for, as it comes or as it was."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from topology.cli.tables import Format
+
+
+def register(app: typer.Typer) -> None:
+    app.command(epilog='Example: hindsight results --device gate-1 --from "10m ago" --follow')(results)
+
+
+def results(
+    device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
+    since: Annotated[str | None, typer.Option("--from", help="From this moment; from the start when not given.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as results come; only new ones when --from is not given.")
+    ] = False,
+    tz: Annotated[str | None, typer.Option(help="Time zone of a moment without one.")] = None,
+    format: Annotated[Format, typer.Option("--format", help="table: a line each; json: a JSON object a line.")] = Format.TABLE,
+) -> None:
+    """Print results, oldest first in each partition; repeats are dropped."""
+    from processors.repeats import Seen
+    from schemas.catalogue import RESULTS
+    from schemas.codec import decode
+    from schemas.errors import ContractError
+    from streams.records import system_clock
+    from topology import wiring
+    from topology.configuration import load
+    from topology.moments import parse_moment
+
+    settings = load().settings
+    zone = tz or settings.timezone
+    log, schemas = wiring.event_log(settings), wiring.schemas(settings)
+    at_ms = None if since is None else parse_moment(since, zone=zone, now_us=system_clock()) // 1000
+    starts, ends = {}, {}
+    for p in log.partitions(RESULTS):
+        bounds = log.bounds(RESULTS, p)
+        ends[p] = bounds.end
+        starts[p] = log.offset_at(RESULTS, p, at_ms) if at_ms is not None else bounds.end if follow else bounds.earliest
+    seen = {p: Seen() for p in starts}
+    records = (
+        log.follow(RESULTS, starts, lambda: False)
+        if follow
+        else (r for p in starts for r in log.read(RESULTS, p, starts[p], ends[p]))
+    )
+    try:
+        for record in records:
+            if record is None:
+                continue
+            try:
+                event = decode(record.value, RESULTS, schemas)
+            except ContractError as error:
+                typer.echo(f"{RESULTS}/{record.partition}/{record.offset}: {error}", err=True)
+                continue
+            if seen[record.partition].is_repeat(event) or (device is not None and record.key != device.encode()):
+                continue
+            seen[record.partition] = seen[record.partition].with_event(event)
+            typer.echo(_line(record, event, zone, format))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    finally:
+        log.close()
+
+
+def _line(record: Any, event: Any, zone: str, format: Format) -> str:
+    from schemas.events import ResultCorrected
+    from schemas.plain import to_plain
+    from topology.moments import show_moment
+
+    if format is Format.JSON:
+        where = {"partition": record.partition, "offset": record.offset, "appended_at_ms": record.appended_at_ms}
+        return json.dumps({"event": type(event).__name__, "position": where, **to_plain(event)}, ensure_ascii=False)
+    at = show_moment(record.appended_at_ms * 1000, zone)
+    if isinstance(event, ResultCorrected):
+        return f"{at}  {event.device_id:<10} passage {event.conclusion.passage_id}: {event.previous.label} becomes {event.conclusion.label}"
+    labels = ", ".join(r.label + {True: " ok", False: " BAD", None: ""}[r.valid] for r in event.readings)
+    return f"{at}  {event.frame.device_id:<10} #{event.frame.sequence:<5} {event.outcome:<12} {event.release or '-':<16} {labels or event.detail}"

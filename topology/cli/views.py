@@ -1,0 +1,93 @@
+"""`hindsight views`: hold the views against the log, and make them anew."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from schemas.errors import ContractError
+from topology.cli.tables import Format, as_json, table
+
+if TYPE_CHECKING:
+    from processors.views.catalogue import View
+    from topology.settings import Settings
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
+Names = Annotated[list[str] | None, typer.Argument(help="Views; all when none is named.")]
+
+
+def register(app: typer.Typer) -> None:
+    views = typer.Typer(help="Materialized views: folds of the log in Redis.", no_args_is_help=True)
+    views.command(epilog="Example: hindsight views check device_results")(check)
+    views.command(epilog="Example: hindsight views rebuild device_results")(rebuild)
+    app.add_typer(views, name="views")
+
+
+def check(names: Names = None, format: FormatOption = Format.TABLE) -> None:
+    """Compare each view with the fold of its log, by digest. Ends with 1 when one differs."""
+    from dataclasses import asdict
+
+    from processors.views import upkeep
+
+    checked = asyncio.run(_each(upkeep.check, _chosen(names)))
+    if format is Format.JSON:
+        typer.echo(as_json([{**asdict(c), "equal": c.equal} for c in checked]))
+    else:
+        rows = [
+            (c.view, c.partition, c.position, c.keys_count, "equal" if c.equal else "DIFFERENT", c.view_digest[:16])
+            for c in checked
+        ]
+        typer.echo(table(("view", "partition", "position", "keys", "log", "digest"), rows))
+        for c in checked:
+            for key in c.different_keys[:10]:
+                typer.echo(f"{c.view} {c.partition}: {key} is not what the log says", err=True)
+    if not all(c.equal for c in checked):
+        typer.echo("do: hindsight views rebuild", err=True)
+        raise typer.Exit(1)
+
+
+def rebuild(names: Names = None, format: FormatOption = Format.TABLE) -> None:
+    """Fold each view from the start of its log into a shadow and swap it in, while workers go on."""
+    from dataclasses import asdict
+
+    from processors.views import upkeep
+
+    rebuilt = asyncio.run(_each(upkeep.rebuild, _chosen(names)))
+    if format is Format.JSON:
+        typer.echo(as_json([asdict(r) for r in rebuilt]))
+    else:
+        rows = [(r.view, r.partition, r.position, r.keys_count, "swapped in" if r.swapped else "OVERTAKEN") for r in rebuilt]
+        typer.echo(table(("view", "partition", "position", "keys", "outcome"), rows))
+    if not all(r.swapped for r in rebuilt):
+        typer.echo("do: run it again; the live view was ahead of the shadow each time", err=True)
+        raise typer.Exit(1)
+
+
+async def _each(work: Any, views: "list[View[Any]]") -> list[Any]:
+    from topology import wiring
+
+    settings = _settings()
+    using = wiring.clients(settings)
+    try:
+        return [
+            await work(view, using.log, using.views, using.schemas, partition)
+            for view in views
+            for partition in using.log.partitions(view.topic)
+        ]
+    finally:
+        await using.close()
+
+
+def _chosen(names: list[str] | None) -> "list[View[Any]]":
+    from processors.views.catalogue import VIEWS
+
+    unknown = sorted(set(names or ()) - VIEWS.keys())
+    if unknown:
+        raise ContractError(f"there is no view {', '.join(unknown)}", do=f"choose from {', '.join(VIEWS)}")
+    return [VIEWS[name] for name in names or VIEWS]
+
+
+def _settings() -> "Settings":
+    from topology.configuration import load
+
+    return load().settings

@@ -1,0 +1,87 @@
+"""Sending commands to the release processor and waiting for what it decides."""
+
+import getpass
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from processors.release.core import PipelineReleases
+from processors.release.loader import command_record
+from processors.views.catalogue import VIEWS
+from processors.views.replay import fold_log
+from schemas.catalogue import RELEASES
+from schemas.codec import decode
+from schemas.errors import ContractError, TransientError
+from schemas.events import CommandRefused
+from schemas.types import EventId
+from streams.records import Record, system_clock
+from topology import wiring
+from topology.settings import Settings
+
+_POLL_S = 0.2
+
+
+class CommandRefusedError(ContractError):
+    """The release processor refused; `refusal` is its code."""
+
+    def __init__(self, event: CommandRefused) -> None:
+        super().__init__(f"refused ({event.refusal}): {event.detail}")
+        self.refusal = event.refusal
+
+
+def new_command_id() -> EventId:
+    return EventId(str(uuid.uuid4()))
+
+
+def who() -> str:
+    """The person at the keyboard, as the events will name them."""
+    return getpass.getuser()
+
+
+def releases_now(settings: Settings) -> PipelineReleases:
+    """The releases of the pipeline, folded from the whole log."""
+    log = wiring.event_log(settings)
+    try:
+        end = log.bounds(RELEASES, 0).end
+        folded = fold_log(VIEWS["releases"], log, wiring.schemas(settings), 0, end, only_key=settings.pipeline.name)
+    finally:
+        log.close()
+    return folded.states.get(settings.pipeline.name, VIEWS["releases"].initial)  # type: ignore[no-any-return]
+
+
+def send(settings: Settings, command: Any, *, until: Callable[[Any], bool], timeout_s: float) -> Any:
+    """Send a command and wait for the event that settles it.
+
+    Args:
+        until: Whether an event caused by the command, or by what it set going, is the one waited for.
+    Returns:
+        That event.
+    Raises:
+        CommandRefusedError: the release processor refused.
+        TransientError: nothing settled it in time; it may still be carried out.
+    """
+    log, schemas, appender = wiring.event_log(settings), wiring.schemas(settings), wiring.appender(settings)
+    try:
+        start = log.bounds(RELEASES, 0).end
+        future = appender.try_enqueue(command_record(command, schemas, system_clock()))
+        assert future is not None, "a new appender has room"
+        future.result(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        for record in log.follow(RELEASES, {0: start}, lambda: time.monotonic() > deadline):
+            event = _event(record, schemas)
+            if isinstance(event, CommandRefused) and event.command_id == command.command_id:
+                raise CommandRefusedError(event)
+            if event is not None and until(event):
+                return event
+    finally:
+        appender.close()
+        log.close()
+    raise TransientError(
+        f"{type(command).__name__} was sent, and nothing settled it within {timeout_s:g} s; it may still be carried out",
+        do="see that a worker runs the release processor, and look at `hindsight releases list`",
+    )
+
+
+def _event(record: Record | None, schemas: Any) -> Any:
+    return None if record is None else decode(record.value, record.topic, schemas)

@@ -1,0 +1,253 @@
+"""Every setting of Hindsight: its name, type, default and limits, and where its value in force came from.
+
+Order, strongest first: environment (`HINDSIGHT_KAFKA__BOOTSTRAP_SERVERS`), file (`hindsight.toml`, table `[kafka]`), what
+the running local stack recorded, default. An unknown or impossible setting refuses to start and names itself. Secrets
+are SecretStr: never printed, never logged.
+
+Only `topology` reads settings; the packages below get values as arguments.
+"""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "HINDSIGHT_"
+NESTING = "__"
+HOST_AND_PORT = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
+
+
+def _split(value: object) -> object:
+    """A list as people write it in one variable: "a:1, b:2"; JSON is understood too by whoever sends a list."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _url(value: str, schemes: set[str]) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(f"is not an address such as {sorted(schemes)[0]}://host:port")
+    return value
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+HostAndPort = Annotated[str, StringConstraints(pattern=HOST_AND_PORT)]
+HostsAndPorts = Annotated[tuple[HostAndPort, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Bytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
+
+
+class Group(BaseModel):
+    """One table of settings; unknown names in it are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class KafkaSettings(Group):
+    """The log. The session timeout is how long a killed worker's partitions stand still."""
+
+    bootstrap_servers: HostsAndPorts = ("127.0.0.1:19092",)
+    partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
+    replication: Annotated[int, Field(ge=1, le=10)] = 1
+    session_timeout_s: Seconds = 6.0
+    heartbeat_interval_s: Seconds = 1.5
+    request_timeout_s: Seconds = 12.0
+
+    @model_validator(mode="after")
+    def _heartbeats_fit(self) -> Self:
+        if self.heartbeat_interval_s * 2 > self.session_timeout_s:
+            raise ValueError("heartbeat_interval_s must be at most half of session_timeout_s, or healthy workers are expelled")
+        if self.request_timeout_s <= self.session_timeout_s:
+            raise ValueError("request_timeout_s must be longer than session_timeout_s")
+        return self
+
+
+class RegistrySettings(Group):
+    """The Schema Registry, through its interface for Confluent clients."""
+
+    url: str = "http://127.0.0.1:18081/apis/ccompat/v7"
+    timeout_s: Seconds = 10.0
+
+    @field_validator("url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return _url(value, {"http", "https"})
+
+
+class RedisSettings(Group):
+    """The view store. The password is a setting of its own, so that the URL can be shown."""
+
+    url: str = "redis://127.0.0.1:16379/0"
+    password: SecretStr = SecretStr("")
+    timeout_s: Seconds = 5.0
+
+    @field_validator("url")
+    @classmethod
+    def _has_no_password(cls, value: str) -> str:
+        if urlsplit(value).password:
+            raise ValueError("has a password in it: put that into redis.password")
+        return _url(value, {"redis", "rediss"})
+
+
+class S3Settings(Group):
+    """The blob store."""
+
+    endpoint: HostAndPort = "127.0.0.1:18333"
+    access_key: str = ""
+    secret_key: SecretStr = SecretStr("")
+    secure: bool = False
+    region: str = "us-east-1"
+    timeout_s: Seconds = 10.0
+
+
+class TritonSettings(Group):
+    """Triton Inference Server: gRPC endpoints, tried in turn when one is away."""
+
+    endpoints: HostsAndPorts = ("127.0.0.1:18001",)
+    timeout_s: Seconds = 30.0
+
+
+class GatewaySettings(Group):
+    """The gRPC door: where it listens and what it lets in."""
+
+    host: str = "127.0.0.1"
+    port: Port = 15051
+    max_message_bytes: Bytes = 16 * 2**20
+    max_frames_per_stream: Annotated[int, Field(ge=1)] = 1_000_000
+    max_streams: Annotated[int, Field(ge=1, le=100_000)] = 64
+    queue_frames: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    drain_timeout_s: Seconds = 20.0
+    metrics_port: Port = 15052
+
+
+class HttpSettings(Group):
+    """The HTTP door: where it listens and how large an image may be."""
+
+    host: str = "127.0.0.1"
+    port: Port = 15080
+    max_image_bytes: Bytes = 12 * 2**20
+    max_pixels: Annotated[int, Field(ge=1, le=10**9)] = 50_000_000
+
+
+class WorkerSettings(Group):
+    """The processors: how much is in flight, how often something is tried again, and until when."""
+
+    host: str = "127.0.0.1"
+    metrics_port: Port = 15090
+    window_per_partition: Annotated[int, Field(ge=1, le=1024)] = 8
+    batch_records: Annotated[int, Field(ge=1, le=10_000)] = 256
+    concurrent_calls: Annotated[int, Field(ge=1, le=1024)] = 4
+    attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    retry_first_s: Seconds = 0.1
+    retry_longest_s: Seconds = 2.0
+
+    @model_validator(mode="after")
+    def _retries_fit(self) -> Self:
+        if self.retry_first_s > self.retry_longest_s:
+            raise ValueError("retry_first_s must not be longer than retry_longest_s")
+        return self
+
+
+class TelemetrySettings(Group):
+    """Traces and logs. No endpoint means that no trace leaves the process."""
+
+    otlp_endpoint: str = ""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        return _url(value, {"http", "https"}) if value else value
+
+
+class PipelineSettings(Group):
+    """Which pipeline reads the frames, and the module with its rules."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")] = "gate_reader"
+    rules: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")] = "processors.rules.container_codes"
+
+
+class BlobSettings(Group):
+    """Where image bytes lie."""
+
+    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "hindsight-blobs"
+
+
+class DeviceSettings(Group):
+    """Who may send frames: device ids, or patterns such as gate-*."""
+
+    known: Names = ("*",)
+
+
+class StackSettings(Group):
+    """The local stack (`hindsight up`): which servers, and ports that must be these, by listener (`kafka`, `s3.filer`)."""
+
+    servers: Names = ("kafka", "registry", "redis", "s3", "triton")
+    ports: dict[str, Port] = {}
+
+
+class Settings(BaseSettings):
+    """All settings in force. Made by `topology.configuration.load`, which adds where each came from."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter=NESTING, extra="forbid", frozen=True, validate_default=True
+    )
+
+    timezone: str = "UTC"
+    namespace: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{0,40}$")] = ""
+    kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    redis: RedisSettings = RedisSettings()
+    s3: S3Settings = S3Settings()
+    triton: TritonSettings = TritonSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    http: HttpSettings = HttpSettings()
+    worker: WorkerSettings = WorkerSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    pipeline: PipelineSettings = PipelineSettings()
+    blobs: BlobSettings = BlobSettings()
+    devices: DeviceSettings = DeviceSettings()
+    stack: StackSettings = StackSettings()
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, OSError, ValueError) as exc:
+            raise ValueError("is not a time zone such as Europe/Berlin") from exc
+        return value
+
+    @model_validator(mode="after")
+    def _doors_do_not_collide(self) -> Self:
+        listeners = {
+            "gateway.port": (self.gateway.host, self.gateway.port),
+            "gateway.metrics_port": (self.gateway.host, self.gateway.metrics_port),
+            "http.port": (self.http.host, self.http.port),
+            "worker.metrics_port": (self.worker.host, self.worker.metrics_port),
+        }
+        for name, listener in listeners.items():
+            for other, another in listeners.items():
+                # In containers each has a network of its own, and all listen on every address of it.
+                if name < other and listener == another and listener[0] != "0.0.0.0":
+                    raise ValueError(f"{name} and {other} are both {listener[0]}:{listener[1]}")
+        if self.http.max_image_bytes > self.gateway.max_message_bytes:
+            raise ValueError("http.max_image_bytes must not exceed gateway.max_message_bytes")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The layers are put together in `configuration.load`, which also remembers which one gave what.
+        return (init_settings,)

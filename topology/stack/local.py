@@ -1,0 +1,372 @@
+"""LocalStack: the real servers as local processes, from Python. The command line and the tests are built on it.
+
+    with LocalStack(home, servers=("redis", "s3"), ports="free", owned=True) as stack:
+        stack.endpoints.redis_url
+
+`up` installs what is missing, chooses ports, hands a plan to the supervisor and waits until all is ready or one has
+failed, within a bounded time. `down` leaves no process behind, also those of a supervisor that was killed.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import topology
+from schemas.errors import ConfigurationError, TransientError
+from topology.stack import install, plan, processes
+from topology.stack.child import remove_leavings
+from topology.stack.layout import Layout
+from topology.stack.logs import tail
+from topology.stack.processes import ProcessKey, is_alive, key_of
+from topology.stack.programs import Backoff, Program
+from topology.stack.state import Endpoints, Plan, ProgramState, StackState, read_plan, read_state, write_plan
+
+_POLL_S = 0.05
+_SUPERVISOR_START_S = 15.0
+Say = Callable[[str], None]
+
+
+class StackError(TransientError):
+    """A server of the local stack did not get ready, or did not stop; the message has its last log lines."""
+
+
+class LocalStack:
+    """One local stack, known by its home folder. Making this object starts nothing.
+
+    Args:
+        home: Folder of the stack (`layout.find_home()` for the one in force).
+        servers: Which servers belong to it.
+        ports: "default" takes the default ports and a free one for each that is taken; "free" takes free ones only, for
+            stacks beside another; a range says where to look for free ones.
+        fixed_ports: Ports by listener ("kafka", "s3.filer") that must be these.
+        servers_folder: Where servers are installed; a stack in a temporary home shares the checkout's.
+        programs: Programs of our own to run with the servers.
+        triton_load: Models that Triton loads before it is ready.
+        owned: The stack stops when this process is gone, however it went.
+        say: Gets progress lines.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        servers: Iterable[str] = plan.SERVERS,
+        *,
+        ports: Literal["default", "free"] | range = "default",
+        fixed_ports: Mapping[str, int] | None = None,
+        servers_folder: Path | None = None,
+        programs: Sequence[Program] = (),
+        triton_load: Sequence[str] = (),
+        owned: bool = False,
+        backoff: Backoff | None = None,
+        watch_every_s: float = 10.0,
+        say: Say = lambda line: None,
+    ) -> None:
+        self.layout = Layout(home.resolve())
+        self._servers = plan.check_names(servers)
+        self._ports = ports
+        self._fixed_ports = dict(fixed_ports or {})
+        self._installed = (servers_folder or self.layout.servers).resolve()
+        self._programs = tuple(programs)
+        self._triton_load = tuple(triton_load)
+        self._owner = key_of(os.getpid()) if owned else None
+        self._backoff = backoff
+        self._watch_every_s = watch_every_s
+        self._say = say
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.down()
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where the servers are.
+
+        Raises:
+            ConfigurationError: The stack was never up.
+        """
+        return self._plan().endpoints
+
+    def state(self) -> StackState | None:
+        """What the supervisor last wrote; None when the stack is down."""
+        state = read_state(self.layout.state_file)
+        return state if state is not None and state.is_supervised else None
+
+    def program_state(self, name: str) -> ProgramState:
+        """The state of one program of a running stack."""
+        state = self.state()
+        found = state.of(name) if state is not None else None
+        if found is None:
+            raise ConfigurationError(f"{name} is not part of the running stack", do="hindsight status lists what runs")
+        return found
+
+    def up(self) -> bool:
+        """Bring everything up and wait until it is ready; false when all was ready already.
+
+        Raises:
+            StackError: A program failed; what this call started is stopped again.
+            ConfigurationError: Something is not installed, or a port that must be used is taken.
+        """
+        self.layout.make()
+        install.install(self._servers, self._installed, say=self._say, log_folder=self.layout.logs)
+        with self._turn():
+            running = self.state()
+            old = read_plan(self.layout.plan_file)
+            if running is not None and old is not None:
+                return self._bring_up_missing(old)
+            self._sweep(old)
+            write_plan(self.layout.plan_file, self._new_plan(old))
+            self._start_supervisor()
+            try:
+                self._wait_ready(self._plan().programs)
+            except BaseException:
+                self._stop()
+                raise
+            return True
+
+    def down(self) -> bool:
+        """Stop everything; false when nothing ran. No process of the stack is left when it returns.
+
+        Raises:
+            StackError: A process could not be ended.
+        """
+        if not self.layout.run.exists():
+            return False
+        with self._turn():
+            return self._stop()
+
+    def start(self, programs: Iterable[Program]) -> None:
+        """Add programs to a running stack, or replace those of the same name, and wait until they are ready."""
+        wanted = tuple(programs)
+        with self._turn():
+            self._extend(self._plan(), wanted)
+            self._wait_ready(wanted)
+
+    def stop(self, names: Iterable[str]) -> None:
+        """Take programs out of a running stack and wait until they have ended."""
+        gone = set(names)
+        with self._turn():
+            old = self._plan()
+            self._change(old, tuple(program for program in old.programs if program.name not in gone))
+            limit_s = 10 + sum(program.stop_grace_s for program in old.programs if program.name in gone)
+            self._wait(lambda state: not any(state.of(name) for name in gone), limit_s, f"stopping {sorted(gone)}")
+
+    def restart(self, name: str) -> None:
+        """Stop a program of the running stack and start it again; returns when it is ready."""
+        found = next((program for program in self._plan().programs if program.name == name), None)
+        if found is None:
+            raise ConfigurationError(f"{name} is not part of the running stack")
+        self.start([found.again()])
+
+    def kill(self, name: str) -> ProcessKey:
+        """SIGKILL a program's process, as a fault would, and return once it is dead; the supervisor starts it again."""
+        key = self.program_state(name).process
+        if key is None:
+            raise ConfigurationError(f"{name} does not run")
+        processes.send([key], signal.SIGKILL)
+        processes.wait_gone([key], timeout_s=5.0)
+        return key
+
+    def wait_ready(self, name: str, *, timeout_s: float = 60.0) -> ProgramState:
+        """Wait until a program is ready, for instance after its process was killed.
+
+        Raises:
+            StackError: It was not ready in time.
+        """
+        self._wait(lambda state: _is_ready(state, name), timeout_s, f"waiting for {name}")
+        return self.program_state(name)
+
+    def _plan(self) -> Plan:
+        found = read_plan(self.layout.plan_file)
+        if found is None:
+            raise ConfigurationError("the local stack was never up", do="hindsight up")
+        return found
+
+    def _new_plan(self, old: Plan | None) -> Plan:
+        chosen = plan.choose_ports(
+            self._servers,
+            fixed=self._fixed_ports,
+            last=old.ports if old is not None else {},
+            use_defaults=self._ports == "default",
+            **({"among": self._ports} if isinstance(self._ports, range) else {}),
+        )
+        return plan.make_plan(
+            self.layout,
+            self._servers,
+            chosen,
+            installed=self._installed,
+            extra=self._programs,
+            triton_load=self._triton_load,
+            owner=self._owner,
+            backoff=self._backoff,
+            watch_every_s=self._watch_every_s,
+        )
+
+    def _bring_up_missing(self, old: Plan) -> bool:
+        """On a running stack: start what is not in its plan yet, and what failed."""
+        state = self.state()
+        have = {program.name for program in old.programs}
+        servers = tuple(name for name in self._servers if name not in have)
+        again = tuple(
+            program.again()
+            for program in old.programs
+            if state is not None and (one := state.of(program.name)) is not None and one.condition == "failed"
+        )
+        extra = tuple(program for program in self._programs if program.name not in have)
+        if servers:
+            chosen = plan.choose_ports(
+                servers, fixed=self._fixed_ports, last=old.ports, use_defaults=self._ports == "default"
+            )
+            grown = plan.make_plan(
+                self.layout, (*have & set(plan.SERVERS), *servers), {**old.ports, **chosen}, installed=self._installed
+            )
+            old = replace(old, endpoints=grown.endpoints, ports=grown.ports)
+            extra = (*(program for program in grown.programs if program.name in servers), *extra)
+        if again or extra:
+            self._extend(old, (*again, *extra))
+        self._wait_ready(self._plan().programs, quiet=not (again or extra))
+        return bool(again or extra)
+
+    def _extend(self, old: Plan, programs: tuple[Program, ...]) -> None:
+        names = {program.name for program in programs}
+        kept = tuple(program for program in old.programs if program.name not in names)
+        self._change(old, (*kept, *programs))
+
+    def _change(self, old: Plan, programs: tuple[Program, ...]) -> None:
+        write_plan(self.layout.plan_file, replace(old, programs=programs, revision=old.revision + 1))
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        with self.layout.command_lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _start_supervisor(self) -> None:
+        root = str(Path(topology.__file__).resolve().parent.parent)
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.layout.state_file.unlink(missing_ok=True)
+        log = self.layout.log("supervisor")
+        with log.open("ab") as out:
+            subprocess.run(
+                [sys.executable, "-m", "topology.stack.supervisor", str(self.layout.home)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                cwd=self.layout.home,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                check=True,
+            )
+        deadline = time.monotonic() + _SUPERVISOR_START_S
+        while self.state() is None:
+            if time.monotonic() > deadline:
+                raise StackError("the supervisor did not start" + _quoted(tail(log, 20)))
+            time.sleep(_POLL_S)
+
+    def _wait_ready(self, programs: tuple[Program, ...], *, quiet: bool = False) -> None:
+        """Until each program is ready (or, a job, has ended well); says each as it gets there."""
+        limit_s = 10 + _longest_chain_s(programs)
+        pending = {program.name: program for program in programs}
+
+        def done(state: StackState) -> bool:
+            for name, program in sorted(pending.items()):
+                one = state.of(name)
+                if one is None:
+                    continue
+                if one.condition == "failed":
+                    raise StackError(
+                        f"{name} failed: {one.detail}" + _quoted(self._last_lines(one)),
+                        do=f"read {self.layout.log(name)}, then try again",
+                    )
+                if _is_ready(state, name) or one.condition == "ended":
+                    del pending[name]
+                    if not quiet:
+                        self._say(_ready_line(one, program))
+            return not pending
+
+        self._wait(done, limit_s, "waiting until all is ready")
+
+    def _wait(self, done: Callable[[StackState], bool], limit_s: float, what: str) -> None:
+        revision, deadline = self._plan().revision, time.monotonic() + limit_s
+        while True:
+            state = self.state()
+            if state is None:
+                log = self.layout.log("supervisor")
+                raise StackError(f"{what}: the supervisor is gone" + _quoted(tail(log, 20)), do=f"read {log}")
+            if state.revision >= revision and done(state):
+                return
+            if time.monotonic() > deadline:
+                late = {one.name: f"{one.condition} {one.detail}" for one in state.programs if not _is_ready(state, one.name)}
+                raise StackError(f"{what}: not done after {limit_s:.0f} s: {late}")
+            time.sleep(_POLL_S)
+
+    def _last_lines(self, one: ProgramState) -> tuple[str, ...]:
+        return one.last_exit.last_lines if one.last_exit is not None else tail(self.layout.log(one.name), 20)
+
+    def _stop(self) -> bool:
+        old, state = read_plan(self.layout.plan_file), self.state()
+        found = False
+        if state is not None:
+            found = True
+            limit_s = 5 + sum(program.stop_grace_s for program in (old.programs if old else ()))
+            processes.send([state.supervisor], signal.SIGTERM)
+            if not processes.wait_gone([state.supervisor], timeout_s=limit_s):
+                processes.kill(lambda: [state.supervisor] if is_alive(state.supervisor) else [])
+        found = self._sweep(old) or found
+        self.layout.state_file.unlink(missing_ok=True)
+        return found
+
+    def _sweep(self, old: Plan | None) -> bool:
+        """End what a supervisor that did not stop in order left running; true when there was any."""
+        left = self._leftovers()
+        if left:
+            self._say(f"stopping {len(left)} processes that were left running")
+            grace_s = max([program.stop_grace_s for program in (old.programs if old else ())], default=10.0)
+            if not processes.stop(self._leftovers, grace_s=grace_s):
+                raise StackError(f"processes {[key.pid for key in self._leftovers()]} do not end")
+        for program in old.programs if old is not None and left else ():
+            remove_leavings(program)
+        return bool(left)
+
+    def _leftovers(self) -> list[ProcessKey]:
+        state = read_state(self.layout.state_file)
+        recorded = [one.process for one in state.programs if one.process is not None] if state is not None else []
+        found = {key for key in recorded if is_alive(key)} | set(processes.marked(self.layout.home))
+        return sorted(found, key=lambda key: key.pid)
+
+
+def _is_ready(state: StackState, name: str) -> bool:
+    one = state.of(name)
+    return one is not None and one.condition == "ready" and is_alive(one.process)
+
+
+def _longest_chain_s(programs: tuple[Program, ...]) -> float:
+    """Seconds that the slowest chain of needs may take, all its attempts counted."""
+    by_name = {program.name: program for program in programs}
+
+    def chain_s(program: Program) -> float:
+        own_s = program.ready_timeout_s * program.start_attempts
+        return own_s + max((chain_s(by_name[need]) for need in program.needs if need in by_name), default=0.0)
+
+    return max((chain_s(program) for program in programs), default=0.0)
+
+
+def _ready_line(one: ProgramState, program: Program) -> str:
+    where = ", ".join(f"{name} 127.0.0.1:{port}" for name, port in program.ports.items() if name.count(".") == 0)
+    where = where or ", ".join(f"{name} 127.0.0.1:{port}" for name, port in program.ports.items())
+    took = f"ready in {one.ready_after_s:.1f} s" if one.ready_after_s is not None else one.condition
+    return f"{one.name:<10} {took:<16} {where}".rstrip()
+
+
+def _quoted(lines: Sequence[str]) -> str:
+    return "".join(f"\n  | {line}" for line in lines)
