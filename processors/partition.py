@@ -8,8 +8,9 @@
 Guarantees: a record is acknowledged only after the broker holds everything that it caused and the view store holds the
 state that counts it. After a crash the record comes again; if its state was stored it is passed over, otherwise the
 same events with the same ids are appended again, and readers drop them by their source. A stored state that is
-behind (a flushed Redis) is caught up from the log without emitting; one that is ahead (another owner of the
-partition) makes this owner pass over what the other has counted.
+behind (a flushed Redis) is caught up from the log without emitting, before the next record or when none comes for a
+while; one that is ahead (another owner of the partition) makes this owner pass over what the other has counted. A
+commit takes records that follow one another only, so a partition that was away and came back leaves no hole.
 """
 
 import asyncio
@@ -34,12 +35,12 @@ from processors.metrics import (
     REPEATS,
     RETRIES,
 )
-from processors.repeats import SOURCES_KEY, Seen
+from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, writer_of
 from processors.step import NOTHING, Cause, Ports, Prepared, Step
 from processors.tracing import consuming
 from schemas.codec import decode
 from schemas.envelope import header
-from schemas.errors import ContractError, TransientError
+from schemas.errors import ConsistencyError, ContractError, TransientError
 from schemas.plain import canonical_json, from_plain
 from schemas.types import SourcePosition
 from streams.ports import Stored
@@ -50,6 +51,7 @@ log = structlog.get_logger()
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MOST_S = 2.0
 _CATCH_UP_RECORDS = 2000
+_LOOK_WHEN_IDLE_S = 5.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class PartitionRunner(Generic[S]):
         self._room = asyncio.Semaphore(window)
         self._queue: asyncio.Queue[_Item] = asyncio.Queue()
         self._committing = asyncio.create_task(self._run(), name=f"{step.name}-{partition}")
+        self._reached = 0
         self._labels = (step.name, str(partition))
 
     async def submit(self, record: Record, acknowledge: Callable[[], Any]) -> None:
@@ -90,10 +93,10 @@ class PartitionRunner(Generic[S]):
         IN_FLIGHT.labels(*self._labels).inc()
         event, cause, trouble = None, None, None
         try:
-            event = decode(record.value, record.topic, self._ports.schemas)
+            event = self._decode(record)
             cause = self._cause(record, event)
         except ContractError as error:
-            trouble = error
+            event, trouble = None, error
         except TransientError:
             event, cause, trouble = await self._decode_later(record)
         prepared = None
@@ -115,12 +118,15 @@ class PartitionRunner(Generic[S]):
     async def _decode_later(self, record: Record) -> tuple[Any, Cause | None, ContractError | None]:
         """The registry is away: the partition waits for it."""
         try:
-            event = await self._patiently(
-                "decode", lambda: asyncio.to_thread(decode, record.value, record.topic, self._ports.schemas)
-            )
+            event = await self._patiently("decode", lambda: asyncio.to_thread(self._decode, record))
             return event, self._cause(record, event), None
         except ContractError as error:
             return None, None, error
+
+    def _decode(self, record: Record) -> Any:
+        event = decode(record.value, record.topic, self._ports.schemas)
+        refuse_reserved(self._step.key(event))
+        return event
 
     def _cause(self, record: Record, event: Any) -> Cause:
         own_id = event.event_id if hasattr(event, "event_id") else event.command_id
@@ -139,9 +145,9 @@ class PartitionRunner(Generic[S]):
     async def _run(self) -> None:
         try:
             while True:
-                items = [await self._queue.get()]
+                items = [await self._first_item()]
                 await self._ready(items[0])
-                while len(items) < self._batch and not self._queue.empty() and self._head_is_ready():
+                while len(items) < self._batch and not self._queue.empty() and self._head_follows(items[-1]):
                     items.append(self._queue.get_nowait())
                 await self._patiently("commit", lambda batch=items: self._commit(batch))  # type: ignore[misc]
                 for item in items:
@@ -155,35 +161,65 @@ class PartitionRunner(Generic[S]):
             self._failed(error)
             raise
 
-    def _head_is_ready(self) -> bool:
+    async def _first_item(self) -> _Item:
+        """The next item; while none comes, a look now and then at whether the view store still has what was stored."""
+        getting = asyncio.create_task(self._queue.get())
+        try:
+            while not (await asyncio.wait({getting}, timeout=_LOOK_WHEN_IDLE_S))[0]:
+                await self._patiently("look", lambda: self._load((), self._reached))
+            return getting.result()
+        finally:
+            getting.cancel()
+
+    def _head_follows(self, item: _Item) -> bool:
+        """Whether the next item is ready, and the one right after this; after a hole the states must be looked at anew."""
         head: _Item = self._queue._queue[0]  # type: ignore[attr-defined]  # a peek that asyncio.Queue does not offer
-        return head.prepared is None or head.prepared.done()
+        return head.record.offset == item.record.offset + 1 and (head.prepared is None or head.prepared.done())
 
     @staticmethod
     async def _ready(item: _Item) -> None:
         if item.prepared is not None:
-            await item.prepared
+            await asyncio.wait({item.prepared})
 
     async def _commit(self, items: list[_Item]) -> None:
         keys = tuple(sorted({k for i in items if i.event is not None and (k := self._step.key(i.event)) is not None}))
         stored = await self._load(keys, items[0].record.offset)
+        await self._believable(stored.position, items[0].record.offset)
         states, seen = self._unpack(stored, keys)
         changed: dict[str, S] = {}
-        waiting = []
+        outs: list[Outgoing] = []
+        position = stored.position
         for item in items:
-            if item.record.offset < stored.position:
+            if item.record.offset < position:
                 continue
-            for out in self._one(item, states, seen, changed):
-                waiting.append(asyncio.ensure_future(self._ports.appender.append(out)))
-            if item.event is not None and not seen.is_repeat(item.event):
-                seen = seen.with_event(item.event)
-        if waiting:
-            await asyncio.gather(*waiting)
-        position = max(stored.position, items[-1].record.offset + 1)
-        if position == stored.position:
+            outs += self._one(item, states, seen, changed)
+            if item.event is not None:
+                seen = seen.with_event(item.event, writer_of(item.record))
+            position = item.record.offset + 1
+        await self._append(outs)
+        if position > stored.position:
+            await self._save(stored.position, position, changed, seen)
+            self._measure(items, position)
+        self._reached = position
+
+    async def _append(self, outs: list[Outgoing]) -> None:
+        """Append everything, in order, and wait for every answer: a second try must not overtake what is under way."""
+        waiting = [self._ports.appender.append(out) for out in outs]
+        for answer in await asyncio.gather(*waiting, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
+
+    async def _believable(self, position: int, offset: int) -> None:
+        """A stored position may be ahead of what comes next, but not of the log: then it belongs to another log."""
+        if position <= offset:
             return
-        await self._save(stored.position, position, changed, seen)
-        self._measure(items, position)
+        end = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).end
+        if position > end:
+            raise ConsistencyError(
+                f"{self._step.name} {self._partition}: the view store reflects {position} records, and the log holds {end}",
+                do="the view store and the log are not of one installation, or the log was cut: "
+                "empty the view store, and the views are built anew from the log",
+            )
 
     def _one(self, item: _Item, states: dict[str, S], seen: Seen, changed: dict[str, S]) -> list[Outgoing]:
         """Decide and fold one record; gives what is to be appended."""
@@ -191,37 +227,40 @@ class PartitionRunner(Generic[S]):
         if item.trouble is not None or item.event is None or item.cause is None:
             DEAD_LETTERS.labels(*self._labels).inc()
             return [dead_letter(record, item.trouble or ContractError("no event"), self._step.name, self._ports.clock())]
-        if seen.is_repeat(item.event):
+        if seen.is_repeat(item.event, writer_of(record)):
             REPEATS.labels(*self._labels).inc()
             return []
-        prepared = item.prepared.result() if item.prepared is not None else NOTHING
         key = self._step.key(item.event)
         state = self._step.initial if key is None else states.get(key, self._step.initial)
-        decided = self._step.decide(state, item.event, prepared.answer, item.cause)
+        try:
+            outs = self._decided(item, state, item.cause)
+        except ContractError as error:
+            DEAD_LETTERS.labels(*self._labels).inc()
+            outs = [dead_letter(record, error, self._step.name, self._ports.clock())]
         if key is not None:
             changed[key] = states[key] = self._step.fold(state, item.event)
+        return outs
+
+    def _decided(self, item: _Item, state: S, cause: Cause) -> list[Outgoing]:
+        prepared = item.prepared.result() if item.prepared is not None else NOTHING
+        decided = self._step.decide(state, item.event, prepared.answer, cause)
         now_us = self._ports.clock()
         outs = [
             outgoing(
-                e,
-                cause=item.cause,
-                partition=self._partition,
-                source=self._step.name,
-                time_us=now_us,
-                schemas=self._ports.schemas,
+                e, cause=cause, partition=self._partition, source=self._step.name, time_us=now_us, schemas=self._ports.schemas
             )
             for e in decided
         ]
         EVENTS_OUT.labels(*self._labels).inc(len(decided))
         if prepared.dead_letter is not None:
             DEAD_LETTERS.labels(*self._labels).inc()
-            outs.append(dead_letter(record, ContractError(prepared.dead_letter), self._step.name, now_us))
+            outs.append(dead_letter(item.record, ContractError(prepared.dead_letter), self._step.name, now_us))
         return outs
 
     async def _load(self, keys: tuple[str, ...], offset: int) -> Stored:
         """States and position, caught up from the log when they are behind the record that comes next."""
         while (stored := await self._ports.views.load(self._step.name, self._partition, (*keys, SOURCES_KEY))).position < offset:
-            earliest = self._ports.log.bounds(self._step.topic, self._partition).earliest
+            earliest = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).earliest
             start = max(stored.position, min(earliest, offset))
             await self._catch_up(stored.position, start, min(offset, start + _CATCH_UP_RECORDS))
         return stored
@@ -231,20 +270,20 @@ class PartitionRunner(Generic[S]):
         name, topic = self._step.name, self._step.topic
         log.info("catching up", processor=name, partition=self._partition, start=start, stop=stop)
         records = await asyncio.to_thread(lambda: list(self._ports.log.read(topic, self._partition, start, stop)))
-        events = [e for r in records if (e := self._event_or_none(r)) is not None]
-        keys = tuple(sorted({k for e in events if (k := self._step.key(e)) is not None}))
+        found = [(e, writer_of(r)) for r in records if (e := self._event_or_none(r)) is not None]
+        keys = tuple(sorted({k for e, _ in found if (k := self._step.key(e)) is not None}))
         stored = await self._ports.views.load(name, self._partition, (*keys, SOURCES_KEY))
         states, seen = self._unpack(stored, keys)
-        for event in events:
-            if not seen.is_repeat(event):
-                seen = seen.with_event(event)
+        for event, writer in found:
+            if not seen.is_repeat(event, writer):
+                seen = seen.with_event(event, writer)
                 if (key := self._step.key(event)) is not None:
                     states[key] = self._step.fold(states.get(key, self._step.initial), event)
         await self._save(position, stop, states, seen)
 
     def _event_or_none(self, record: Record) -> Any:
         try:
-            return decode(record.value, record.topic, self._ports.schemas)
+            return self._decode(record)
         except ContractError:
             return None
 

@@ -3,19 +3,24 @@
 They keep the same promises as the real adapters, by the same contract suite; they keep nothing after the process.
 """
 
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
+from schemas.catalogue import TOPICS
 from schemas.errors import BlobGoneError
 from schemas.types import BlobRef
 from streams.blobs import digest, verify
+from streams.partitioning import partition_of
 from streams.ports import Stored
 from streams.records import Bounds, Clock, Outgoing, Position, Record
 
 
 class MemoryLog:
-    """`EventLog` and `Appender` in one: every append is at once what a reader sees."""
+    """`EventLog` and `Appender` in one: every append is at once what a reader sees.
+
+    Args:
+        partitions: Partitions of the topics along which frames travel; the others have one, as on a broker.
+    """
 
     def __init__(self, clock: Clock, *, partitions: int = 4) -> None:
         self._clock = clock
@@ -23,7 +28,7 @@ class MemoryLog:
         self._records: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
 
     def partitions(self, topic: str) -> tuple[int, ...]:
-        return tuple(range(self._partitions))
+        return tuple(range(self._partitions if TOPICS[topic].chained else 1))
 
     def bounds(self, topic: str, partition: int) -> Bounds:
         return Bounds(earliest=0, end=len(self._records[topic, partition]))
@@ -49,7 +54,8 @@ class MemoryLog:
 
     def append_now(self, outgoing: Outgoing) -> Position:
         """The same without waiting."""
-        partition = zlib.crc32(outgoing.key) % self._partitions if outgoing.partition is None else outgoing.partition
+        count = len(self.partitions(outgoing.topic))
+        partition = partition_of(outgoing.key, count) if outgoing.partition is None else outgoing.partition
         records = self._records[outgoing.topic, partition]
         before_ms = records[-1].appended_at_ms if records else 0
         records.append(

@@ -20,7 +20,8 @@ from schemas.errors import ConfigurationError
 from topology.settings import ENVIRONMENT_PREFIX, NESTING, Settings
 from topology.stack.layout import Layout, find_home
 from topology.stack.processes import MARK
-from topology.stack.state import Endpoints, read_endpoints, read_state
+from topology.stack.servers import ours
+from topology.stack.state import Endpoints, read_plan, read_state
 
 FILE_NAME = "hindsight.toml"
 # Variables with our prefix that are not settings: where things are, and how errors are shown.
@@ -123,8 +124,10 @@ def stack_layer(home: Path) -> dict[str, Any]:
     """What the local stack at `home` recorded about its endpoints, as settings; empty when it is down."""
     layout = Layout(home)
     state = read_state(layout.state_file)
-    found = read_endpoints(layout.plan_file)
-    return as_settings(found) if found is not None and state is not None and state.is_supervised else {}
+    plan = read_plan(layout.plan_file)
+    if plan is None or state is None or not state.is_supervised:
+        return {}
+    return {**as_settings(plan.endpoints), **ours.as_settings(plan.ports)}
 
 
 def as_settings(endpoints: Endpoints) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class GatewaySettings(Group):
     max_message_bytes: Bytes = 16 * 2**20
     max_frames_per_stream: Annotated[int, Field(ge=1)] = 1_000_000
     max_streams: Annotated[int, Field(ge=1, le=100_000)] = 64
-    queue_frames: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    queue_frames: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     drain_timeout_s: Seconds = 20.0
     metrics_port: Port = 15052
 
@@ -187,7 +187,7 @@ class DeviceSettings(Group):
 class StackSettings(Group):
     """The local stack (`hindsight up`): which servers, and ports that must be these, by listener (`kafka`, `s3.filer`)."""
 
-    servers: Names = ("kafka", "registry", "redis", "s3", "triton")
+    servers: Names = ("kafka", "registry", "redis", "s3", "triton", "gateway", "http", "worker")
     ports: dict[str, Port] = {}
 
 

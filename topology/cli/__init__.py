@@ -20,7 +20,9 @@ from schemas.errors import ConfigurationError, ConsistencyError, ContractError, 
 # The order is the order in `hindsight --help`.
 MODULES = (
     "topology.cli.stack",
+    "topology.cli.demo",
     "topology.cli.worker",
+    "topology.cli.doors",
     "topology.cli.results",
     "topology.cli.blobs",
     "topology.cli.at",

@@ -56,6 +56,10 @@ def up(
     """Install what is missing, start the local stack and wait until it is ready."""
     begin = time.monotonic()
     stack = local_stack(tuple(servers or ()) or None, _ports(port or []))
+    if "triton" in stack.servers:
+        from topology import models
+
+        models.build(stack.layout.home, say=lambda line: typer.echo(line, err=True))
     if stack.up():
         typer.echo(f"up after {time.monotonic() - begin:.1f} s; hindsight status shows what runs")
     else:

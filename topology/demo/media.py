@@ -120,9 +120,7 @@ def _apt_download(scratch: Path, *, say: Say) -> str:
     """What apt complained about, or an empty string."""
     log = scratch / "apt.log"
     with log.open("wb") as sink:
-        apt = subprocess.Popen(
-            ["apt-get", "download", "-q", PACKAGE], cwd=scratch, stdout=sink, stderr=subprocess.STDOUT
-        )
+        apt = subprocess.Popen(["apt-get", "download", "-q", PACKAGE], cwd=scratch, stdout=sink, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + _DOWNLOAD_LIMIT_S
         while apt.poll() is None:
             if time.monotonic() > deadline:
@@ -162,9 +160,7 @@ def _extract(deb: Path, scratch: Path) -> dict[str, Path]:
             raise ConfigurationError(f"{deb.name} is not a readable package: {broken}", do="fetch it again") from broken
     missing_names = [name for name in _WANTED if name not in extracted]
     if missing_names:
-        raise ConfigurationError(
-            f"{deb.name} holds no {', '.join(missing_names)}", do="take Debian's opencv-doc 4.6 or newer"
-        )
+        raise ConfigurationError(f"{deb.name} holds no {', '.join(missing_names)}", do="take Debian's opencv-doc 4.6 or newer")
     return extracted
 
 
@@ -176,10 +172,7 @@ def _write_licenses(path: Path, *, deb: Path, copyright_text: Path) -> None:
         "It does not name who took them. By its place, size and 795 frames the video looks like view 1 of sequence\n"
         "S2.L1 of PETS 2009, University of Reading, which asks to be acknowledged as the source; that is inferred,\n"
         "stated by nobody in the package. Check before you publish pictures made from these files.\n"
-        "The package's whole copyright file follows.\n\n"
-        + "-" * 100
-        + "\n\n"
-        + copyright_text.read_text(errors="replace"),
+        "The package's whole copyright file follows.\n\n" + "-" * 100 + "\n\n" + copyright_text.read_text(errors="replace"),
     )
 
 

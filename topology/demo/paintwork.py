@@ -104,9 +104,7 @@ def letter_side(markings: Markings, width: int, height: int) -> Lettering:
         pen.rectangle((edges[-1] - 2, middle - half, right + 2, middle + half), outline=255, width=2)
     below = middle + _px(LETTER_M * 1.8)
     for index, letter in enumerate(markings.size_type):
-        pen.text(
-            (left + _px(PITCH_M) * (index + 2.6), below), letter, fill=255, font=font, anchor="mm", stroke_width=1.5
-        )
+        pen.text((left + _px(PITCH_M) * (index + 2.6), below), letter, fill=255, font=font, anchor="mm", stroke_width=1.5)
     box_px = (left - width, middle - half, right - width, middle + half)
     return Lettering(
         mask=np.asarray(sheet, np.float32) / 255.0,
@@ -168,9 +166,7 @@ def with_trailer(side: Pixels) -> Pixels:
         for radius_m, tone in ((0.52, 26), (0.3, 118), (0.24, 84), (0.1, 46)):
             cv2.circle(whole, centre, _px(radius_m), (tone, tone, tone, 255), -1, cv2.LINE_AA)
     cv2.rectangle(whole, (width - _px(4.6), height), (width - _px(4.48), height + _px(0.95)), dark, -1)
-    cv2.rectangle(
-        whole, (width - _px(0.2), height + _px(0.1)), (width - _px(0.08), height + _px(0.24)), (30, 30, 200, 255), -1
-    )
+    cv2.rectangle(whole, (width - _px(0.2), height + _px(0.1)), (width - _px(0.08), height + _px(0.24)), (30, 30, 200, 255), -1)
     return whole
 
 

@@ -57,13 +57,9 @@ def yard_frames(media: Media, *, count: int = 22, every: int = 10) -> Iterator[S
         )
 
 
-def gate_frames(
-    media: Media, *, seed: int = 6346, count: int = 12, frames_per_passage: int = 6
-) -> Iterator[SourceFrame]:
+def gate_frames(media: Media, *, seed: int = 6346, count: int = 12, frames_per_passage: int = 6) -> Iterator[SourceFrame]:
     """`count` passages in front of `backgrounds(media)`, with the truth beside each frame."""
-    for frame in passages(
-        seed=seed, count=count, frames_per_passage=frames_per_passage, backgrounds=backgrounds(media)
-    ):
+    for frame in passages(seed=seed, count=count, frames_per_passage=frames_per_passage, backgrounds=backgrounds(media)):
         yield SourceFrame(
             device_id=GATE_DEVICE,
             sequence=frame.sequence,
@@ -107,17 +103,13 @@ def _read(path: Path) -> Pixels:
 
 
 def _unreadable(path: Path) -> ConfigurationError:
-    return ConfigurationError(
-        f"{path} is not a readable picture or video", do=f"remove {path.parent} and fetch it again"
-    )
+    return ConfigurationError(f"{path} is not a readable picture or video", do=f"remove {path.parent} and fetch it again")
 
 
 def _fit(picture: Pixels) -> Pixels:
     height, width = picture.shape[:2]
     scale = min(1.0, _LONG_SIDE_PX / max(height, width))
-    return cast(
-        Pixels, cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-    )
+    return cast(Pixels, cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA))
 
 
 def _jpeg(picture: Pixels) -> bytes:

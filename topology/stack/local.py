@@ -71,7 +71,7 @@ class LocalStack:
         say: Say = lambda line: None,
     ) -> None:
         self.layout = Layout(home.resolve())
-        self._servers = plan.check_names(servers)
+        self.servers = plan.check_names(servers)
         self._ports = ports
         self._fixed_ports = dict(fixed_ports or {})
         self._installed = (servers_folder or self.layout.servers).resolve()
@@ -119,7 +119,7 @@ class LocalStack:
             ConfigurationError: Something is not installed, or a port that must be used is taken.
         """
         self.layout.make()
-        install.install(self._servers, self._installed, say=self._say, log_folder=self.layout.logs)
+        install.install(self.servers, self._installed, say=self._say, log_folder=self.layout.logs)
         with self._turn():
             running = self.state()
             old = read_plan(self.layout.plan_file)
@@ -195,7 +195,7 @@ class LocalStack:
 
     def _new_plan(self, old: Plan | None) -> Plan:
         chosen = plan.choose_ports(
-            self._servers,
+            self.servers,
             fixed=self._fixed_ports,
             last=old.ports if old is not None else {},
             use_defaults=self._ports == "default",
@@ -203,7 +203,7 @@ class LocalStack:
         )
         return plan.make_plan(
             self.layout,
-            self._servers,
+            self.servers,
             chosen,
             installed=self._installed,
             extra=self._programs,
@@ -217,7 +217,7 @@ class LocalStack:
         """On a running stack: start what is not in its plan yet, and what failed."""
         state = self.state()
         have = {program.name for program in old.programs}
-        servers = tuple(name for name in self._servers if name not in have)
+        servers = tuple(name for name in self.servers if name not in have)
         again = tuple(
             program.again()
             for program in old.programs
@@ -225,11 +225,9 @@ class LocalStack:
         )
         extra = tuple(program for program in self._programs if program.name not in have)
         if servers:
-            chosen = plan.choose_ports(
-                servers, fixed=self._fixed_ports, last=old.ports, use_defaults=self._ports == "default"
-            )
+            chosen = plan.choose_ports(servers, fixed=self._fixed_ports, last=old.ports, use_defaults=self._ports == "default")
             grown = plan.make_plan(
-                self.layout, (*have & set(plan.SERVERS), *servers), {**old.ports, **chosen}, installed=self._installed
+                self.layout, (*have & set(plan.PROGRAMS), *servers), {**old.ports, **chosen}, installed=self._installed
             )
             old = replace(old, endpoints=grown.endpoints, ports=grown.ports)
             extra = (*(program for program in grown.programs if program.name in servers), *extra)

@@ -13,16 +13,18 @@ from topology.stack import install, ports
 from topology.stack.layout import Layout
 from topology.stack.processes import ProcessKey
 from topology.stack.programs import Backoff, Program
-from topology.stack.servers import kafka, redis, registry, s3, triton
+from topology.stack.servers import kafka, ours, redis, registry, s3, triton
 from topology.stack.state import Endpoints, Plan, write_json
 
 SERVERS = ("kafka", "registry", "redis", "s3", "triton")
+PROGRAMS = (*SERVERS, *ours.PORTS)
 DEFAULT_PORTS: Mapping[str, Mapping[str, int]] = {
     "kafka": kafka.PORTS,
     "registry": registry.PORTS,
     "redis": redis.PORTS,
     "s3": s3.PORTS,
     "triton": triton.PORTS,
+    **ours.PORTS,
 }
 
 
@@ -34,9 +36,9 @@ def check_names(servers: Iterable[str]) -> tuple[str, ...]:
     """
     wanted = set(servers)
     for name in sorted(wanted):
-        if name not in SERVERS:
-            raise ConfigurationError(f"there is no server {name}", do=f"choose from {', '.join(SERVERS)}")
-    return tuple(name for name in SERVERS if name in wanted)
+        if name not in PROGRAMS:
+            raise ConfigurationError(f"there is no server {name}", do=f"choose from {', '.join(PROGRAMS)}")
+    return tuple(name for name in PROGRAMS if name in wanted)
 
 
 def choose_ports(
@@ -53,7 +55,7 @@ def choose_ports(
         ConfigurationError: A name in `fixed` is not a listener, or its port is taken.
     """
     listeners = {name: port for server in servers for name, port in DEFAULT_PORTS[server].items()}
-    known = {name for server in SERVERS for name in DEFAULT_PORTS[server]}
+    known = {name for server in PROGRAMS for name in DEFAULT_PORTS[server]}
     for name in fixed:
         if name not in known:
             raise ConfigurationError(
@@ -85,7 +87,7 @@ def make_plan(
     """
     names = check_names(servers)
     access_key, secret_key = _credentials(layout)
-    programs = tuple(_program(name, layout, chosen, installed, access_key, secret_key, triton_load) for name in names)
+    programs = tuple(_program(name, names, layout, chosen, installed, access_key, secret_key, triton_load) for name in names)
     endpoints = Endpoints(
         kafka_bootstrap=f"127.0.0.1:{chosen['kafka']}" if "kafka" in names else "",
         registry_url=registry.url(chosen) if "registry" in names else "",
@@ -109,6 +111,7 @@ def make_plan(
 
 def _program(
     name: str,
+    names: tuple[str, ...],
     layout: Layout,
     chosen: Mapping[str, int],
     installed: Path,
@@ -129,7 +132,7 @@ def _program(
         case "triton":
             return triton.program(layout, own, load=triton_load)
         case _:
-            raise ConfigurationError(f"there is no server {name}")
+            return ours.program(name, layout, own, among=names)
 
 
 def _found(command: str) -> str:

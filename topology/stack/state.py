@@ -138,12 +138,6 @@ def read_state(path: Path) -> StackState | None:
     return StackState(supervisor=supervisor, revision=value["revision"], programs=programs)
 
 
-def read_endpoints(plan_file: Path) -> Endpoints | None:
-    """Where the servers of the stack with this plan are; None when there is no plan."""
-    value = _read_json(plan_file)
-    return None if value is None else Endpoints(**value["endpoints"])
-
-
 def _program_state(value: dict[str, Any]) -> ProgramState:
     exit_value = value["last_exit"]
     last_exit = None if exit_value is None else Exit(**{**exit_value, "last_lines": tuple(exit_value["last_lines"])})

@@ -39,9 +39,7 @@ def program(layout: Layout, ports: Mapping[str, int], *, jars: Path, java: str) 
         name="kafka",
         argv=("/bin/sh", "-c", script),
         ports=dict(ports),
-        probe=Probe(
-            target="topology.stack.probes:kafka_lists_itself", arguments={"host": "127.0.0.1", "port": ports["kafka"]}
-        ),
+        probe=Probe(target="topology.stack.probes:kafka_lists_itself", arguments={"host": "127.0.0.1", "port": ports["kafka"]}),
         ready_timeout_s=90,
         stop_grace_s=20,
     )

@@ -36,8 +36,6 @@ def program(layout: Layout, ports: Mapping[str, int], *, redis_server: str) -> P
         name="redis",
         argv=(redis_server, str(settings_file)),
         ports=dict(ports),
-        probe=Probe(
-            target="topology.stack.probes:redis_answers", arguments={"host": "127.0.0.1", "port": ports["redis"]}
-        ),
+        probe=Probe(target="topology.stack.probes:redis_answers", arguments={"host": "127.0.0.1", "port": ports["redis"]}),
         ready_timeout_s=30,
     )

@@ -1,0 +1,53 @@
+# Hindsight. `make demo` shows it, `make test` proves it; both set themselves up on a machine with Python, git and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := 0.13.9
+READY := $(VENV)/.ready
+
+.PHONY: demo test up down lint unit lock proto clean
+
+demo: $(READY)
+	$(BIN)/hindsight up
+	$(BIN)/hindsight demo
+	@echo
+	@echo "the stack is left up: make down stops it"
+
+test: $(READY) lint
+	$(BIN)/python -m pytest
+
+unit: $(READY)
+	$(BIN)/python -m pytest tests/unit tests/property
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+up: $(READY)
+	$(BIN)/hindsight up
+
+down:
+	@if [ -x $(BIN)/hindsight ]; then $(BIN)/hindsight down; else echo "already down; nothing to do"; fi
+
+# The environment holds exactly the lock file. uv installs it in seconds; pip does the same where uv finds no index.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, and this is {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "installing python3-venv"; apt-get update -q && apt-get install -y -q python3-venv && $(PYTHON) -m venv $(VENV); }
+	@echo "installing the Python packages of requirements.lock (1.5 GB; a minute or more on a new machine)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV)
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock || $(BIN)/python -m pip install -q --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:
+	$(BIN)/uv pip compile pyproject.toml --extra local --extra edge --extra dev --universal --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements.lock
+
+proto: $(READY)
+	$(BIN)/python -m streams.grpc_gateway.generate
+
+clean: down
+	rm -rf $(VENV) .hindsight build *.egg-info

@@ -1,0 +1,37 @@
+"""A gateway as a process of its own, for tests that stop it: prints its port, then drains on SIGTERM."""
+
+import asyncio
+import json
+import signal
+import sys
+
+import structlog
+
+from streams.blobs import S3BlobStore
+from streams.grpc_gateway import FrameGateway, GatewayLimits, serve
+from streams.kafka_appender import KafkaAppender
+from streams.names import Namespace
+from streams.publishing import FramePublisher
+from streams.records import system_clock
+from streams.registry import RegistrySchemas
+
+
+async def main(where: dict[str, str]) -> None:
+    namespace = Namespace(where["namespace"])
+    schemas = RegistrySchemas(where["registry"], namespace)
+    schemas.register_all()
+    blobs = S3BlobStore(where["s3"], access_key=where["access"], secret_key=where["secret"], bucket=namespace.bucket("blobs"))
+    appender = KafkaAppender(where["kafka"], namespace)
+    publisher = FramePublisher(appender=appender, blobs=blobs, schemas=schemas, clock=system_clock, channel="grpc")
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    gateway = FrameGateway(publisher, GatewayLimits())
+    await serve(
+        gateway, address=f"127.0.0.1:{where['port']}", stop=stop, drain_s=10, started=lambda port: print(port, flush=True)
+    )
+    appender.close()
+
+
+if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    asyncio.run(main(json.loads(sys.argv[1])))

@@ -1,0 +1,151 @@
+"""What must be true of a world that converged. Each check gives sentences about what is not."""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from processors.views.catalogue import VIEWS, View
+from processors.views.upkeep import check, rebuild
+from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, TOPICS
+from schemas.codec import decode
+from schemas.errors import ContractError
+from schemas.events import FrameAccepted, FrameRejected
+from schemas.plain import from_plain
+from streams.records import Record
+from tests.simulation.world import World
+
+
+async def troubles(world: World) -> list[str]:
+    """Everything that is wrong; empty when all is well."""
+    if not world.settled():
+        return [f"stuck: {where}" for where in _unsettled(world)] + [f"stopped: {e!r}" for e in world.failures]
+    return [
+        *(f"stopped: {error!r}" for error in world.failures),
+        *(f"position went back: {what}" for what in world.watch.went_back),
+        *_one_id_a_source(world),
+        *_garbage_is_kept(world),
+        *[t async for t in _views_equal_log(world)],
+        *[t async for t in _states_equal_log(world)],
+        *[t async for t in _each_frame_once(world)],
+    ]
+
+
+def digest(world: World) -> str:
+    """sha256 over every record's place and value, so over every id: equal runs have equal digests."""
+    out = hashlib.sha256()
+    for topic in sorted(TOPICS):
+        for record in _records(world, topic):
+            out.update(f"{topic}/{record.partition}/{record.offset}/".encode() + (record.value or b""))
+    return out.hexdigest()
+
+
+async def _each_frame_once(world: World) -> Any:
+    """Counted from ids alone, so that it does not rest on what it checks: the dropping of repeats by source."""
+    accepted, rejected = _first_outcomes(world)
+    outcomes = await _all_states(world, VIEWS["frame_outcomes"])
+    results = await _all_states(world, VIEWS["results_by_frame"])
+    for frame_id in sorted(world.sent.frames):
+        if (frame_id in accepted) + (frame_id in rejected) != 1:
+            yield f"frame {frame_id}: accepted {frame_id in accepted}, rejected {frame_id in rejected}"
+        if frame_id not in outcomes or not outcomes[frame_id].status:
+            yield f"frame {frame_id} has no outcome in the view"
+        counted = results[frame_id].counted if frame_id in results else 0
+        if counted != (frame_id in accepted):
+            yield f"frame {frame_id} has {counted} counted results"
+    by_device: Counter[str] = Counter(accepted.values())
+    for device, state in (await _all_states(world, VIEWS["device_frames"])).items():
+        if state.accepted_count != by_device[device]:
+            yield f"{device}: {state.accepted_count} accepted in the view, {by_device[device]} on the log"
+
+
+def _first_outcomes(world: World) -> tuple[dict[str, str], dict[str, str]]:
+    """Frames by what was first said of them; the order on the log decides, as it does for every reader."""
+    accepted: dict[str, str] = {}
+    rejected: dict[str, str] = {}
+    by_source: set[tuple[int, int]] = set()
+    for _, event in _events(world, ASSESSMENTS):
+        if event.source is not None:
+            if (event.source.partition, event.source.offset) in by_source:
+                continue
+            by_source.add((event.source.partition, event.source.offset))
+        frame = event.frame
+        match event:
+            case FrameAccepted():
+                accepted[frame.frame_id] = frame.device_id
+            case FrameRejected() if event.source is not None and "repeated" not in event.reasons:
+                rejected[frame.frame_id] = frame.device_id
+    return accepted, rejected
+
+
+async def _views_equal_log(world: World) -> Any:
+    for view in VIEWS.values():
+        async for trouble in _equal(world, view):
+            yield trouble
+
+
+async def _states_equal_log(world: World) -> Any:
+    """What the deciding steps keep is a fold of their input too."""
+    for (name, partition), owners in sorted(world.owners.items()):
+        step = owners[0].step
+        if name not in VIEWS and partition == 0:
+            view = View(name=name, topic=step.topic, initial=step.initial, key=step.key, fold=step.fold)
+            async for trouble in _equal(world, view):
+                yield trouble
+
+
+async def _equal(world: World, view: View[Any]) -> Any:
+    for partition in world.log.partitions(view.topic):
+        end = world.log.bounds(view.topic, partition).end
+        live = await world.views.load(view.name, partition, ())
+        if live.position == 0:  # flushed, and no record since: a person runs `hindsight views rebuild`
+            await rebuild(view, world.log, world.views, world.schemas, partition)
+        found = await check(view, world.log, world.views, world.schemas, partition)
+        if not found.equal:
+            yield f"{view.name} {partition} is not the fold of its log: {found.different_keys}"
+        if found.position != end:
+            yield f"{view.name} {partition} stands at {found.position} of {end}"
+
+
+async def _all_states(world: World, view: View[Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for partition in world.log.partitions(view.topic):
+        stored = await world.views.load_all(view.name, partition)
+        out |= {k: from_plain(view.state_type, json.loads(v)) for k, v in stored.states.items() if not k.startswith("@")}
+    return out
+
+
+def _one_id_a_source(world: World) -> Iterator[str]:
+    ids: defaultdict[tuple[Any, ...], set[str]] = defaultdict(set)
+    for topic in TOPICS:
+        for _, event in _events(world, topic):
+            if getattr(event, "source", None) is not None:
+                ids[topic, type(event).__name__, event.source].add(event.event_id)
+    yield from (f"{source} has {len(found)} ids" for source, found in ids.items() if len(found) > 1)
+
+
+def _garbage_is_kept(world: World) -> Iterator[str]:
+    kept = {record.value for record in _records(world, DEAD_LETTERS)}
+    yield from (f"{value!r} is not among the dead letters" for value in world.sent.garbage if value not in kept)
+
+
+def _events(world: World, topic: str) -> Iterator[tuple[Record, Any]]:
+    for record in _records(world, topic):
+        try:
+            yield record, decode(record.value, topic, world.schemas)
+        except ContractError:
+            continue
+
+
+def _records(world: World, topic: str) -> Iterator[Record]:
+    for partition in world.log.partitions(topic):
+        yield from world.log.read(topic, partition, 0, world.log.bounds(topic, partition).end)
+
+
+def _unsettled(world: World) -> Iterator[str]:
+    for (name, partition), owners in sorted(world.owners.items()):
+        end = world.log.bounds(owners[0].step.topic, partition).end if owners else "?"
+        committed = world.groups[name].committed[partition]
+        if committed != end:
+            yield f"{name} {partition} at {committed} of {end}"

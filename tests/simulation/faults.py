@@ -1,0 +1,238 @@
+"""The world's edges with faults: what one owner of a partition sees of the log, the blobs, the models and the view store.
+
+A fault is drawn before or after the real work, so a write may be done and its answer lost. Dying is a fault too: the
+owner is told to die, and the call never comes back. What survives lies behind the edges, in the in-memory twins.
+
+Each class takes a `plant`: the name of a bug that it then has, so that the checkers can be seen to catch it.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from schemas.errors import (
+    BlobStoreUnavailableError,
+    InferenceTimeoutError,
+    InferenceUnavailableError,
+    LogUnavailableError,
+    StepFailedError,
+    ViewStoreUnavailableError,
+)
+from schemas.types import BlobRef
+from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
+from streams.ports import Answer, Stored
+from streams.records import Bounds, Outgoing, Position, Record
+
+
+@dataclass(slots=True, kw_only=True)
+class Weather:
+    """How bad it is now. Probabilities for each call; nothing goes wrong once `healed` is set."""
+
+    rng: random.Random
+    trouble: float
+    death: float
+    slow_s: float
+    healed: bool = False
+
+    def strikes(self, probability: float) -> bool:
+        return not self.healed and self.rng.random() < probability
+
+    async def delay(self) -> None:
+        await asyncio.sleep(self.rng.random() * self.slow_s)
+
+
+@dataclass(slots=True)
+class Life:
+    """Whether an owner lives; `end` is called once, when a fault kills it."""
+
+    weather: Weather
+    end: Callable[[], None] = lambda: None
+    dead: bool = False
+
+    async def risk(self) -> None:
+        """Perhaps the owner dies here, and nothing after this point happens."""
+        if self.dead or self.weather.strikes(self.weather.death):
+            await self.die()
+
+    async def die(self) -> NoReturn:
+        if not self.dead:
+            self.dead = True
+            self.end()
+        await asyncio.Event().wait()
+        raise AssertionError("the dead do not go on")
+
+
+class FaultyAppender:
+    """An owner's own producer. When a record is not taken, none that was queued behind it is: no gaps.
+
+    Plants: `gap` lets the later ones through; `overtake` lets a later record go first.
+    """
+
+    def __init__(self, log: MemoryLog, life: Life, *, plant: str = "") -> None:
+        self._log, self._life, self._plant = log, life, plant
+        self._line: asyncio.Lock = asyncio.Lock()
+        self._broken = 0
+
+    def append(self, outgoing: Outgoing) -> Awaitable[Position]:
+        return self._append(outgoing, self._broken)
+
+    async def _append(self, outgoing: Outgoing, generation: int) -> Position:
+        weather = self._life.weather
+        if self._plant == "overtake":
+            await weather.delay()
+        async with self._line:
+            await self._life.risk()
+            if generation != self._broken and self._plant != "gap":
+                raise LogUnavailableError("a record before this one was not taken")
+            if weather.strikes(weather.trouble):
+                self._broken += 1
+                raise LogUnavailableError("the broker is away")
+            position = self._log.append_now(outgoing)
+            await self._life.risk()
+            if weather.strikes(weather.trouble):
+                self._broken += 1
+                raise LogUnavailableError("taken, and the answer was lost")
+        await weather.delay()
+        return position
+
+
+class FaultyViewStore:
+    """The one view store as an owner reaches it, and a watch on its positions: they never go back, but for a flush.
+
+    Plants: `two_steps` writes states and position apart; `no_comparing` writes without looking at the position.
+    """
+
+    def __init__(self, store: MemoryViewStore, life: Life, watch: "Watch", *, plant: str = "") -> None:
+        self._store, self._life, self._watch, self._plant = store, life, watch, plant
+
+    async def load(self, view: str, partition: int, keys: tuple[str, ...]) -> Stored:
+        await self._trouble()
+        stored = await self._store.load(view, partition, keys)
+        await self._life.weather.delay()
+        return stored
+
+    async def load_all(self, view: str, partition: int) -> Stored:
+        await self._trouble()
+        return await self._store.load_all(view, partition)
+
+    async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
+        await self._life.weather.delay()
+        await self._trouble()
+        await self._life.risk()
+        if self._plant == "no_comparing":
+            expected = (await self._store.load(view, partition, ())).position
+        if self._plant == "two_steps":
+            await self._store.save(view, partition, expected=expected, position=expected, changes=changes)
+            await self._life.risk()
+            changes = {}
+        done = await self._store.save(view, partition, expected=expected, position=position, changes=changes)
+        if done:
+            self._watch.moved(view, partition, position)
+        await self._life.risk()
+        await self._trouble()
+        return done
+
+    async def replace(self, view: str, partition: int, stored: Stored) -> bool:
+        await self._trouble()
+        return await self._store.replace(view, partition, stored)
+
+    async def _trouble(self) -> None:
+        if self._life.weather.strikes(self._life.weather.trouble):
+            raise ViewStoreUnavailableError("the view store is away")
+
+
+class ForgetfulViewStore(MemoryViewStore):
+    """A view store that can be flushed."""
+
+    def forget(self) -> None:
+        self._positions.clear()
+        self._states.clear()
+
+
+@dataclass(slots=True)
+class Watch:
+    """Positions as they were stored, and where one went back."""
+
+    positions: dict[tuple[str, int], int] = field(default_factory=dict)
+    went_back: list[str] = field(default_factory=list)
+
+    def moved(self, view: str, partition: int, position: int) -> None:
+        before = self.positions.get((view, partition), 0)
+        if position < before:
+            self.went_back.append(f"{view} {partition}: from {before} to {position}")
+        self.positions[view, partition] = position
+
+    def flushed(self) -> None:
+        self.positions.clear()
+
+
+class FaultyBlobs:
+    """The blob store as an owner reaches it."""
+
+    def __init__(self, blobs: MemoryBlobStore, weather: Weather) -> None:
+        self._blobs, self._weather = blobs, weather
+
+    def put(self, content: bytes, media_type: str) -> BlobRef:
+        return self._blobs.put(content, media_type)
+
+    def get(self, ref: BlobRef) -> bytes:
+        if self._weather.strikes(self._weather.trouble):
+            raise BlobStoreUnavailableError("the blob store is away")
+        return self._blobs.get(ref)
+
+    def exists(self, ref: BlobRef) -> bool:
+        return self._blobs.exists(ref)
+
+
+class ScriptedInference:
+    """Reads nothing: answers what the script says for an image, late, in any order, and sometimes not at all."""
+
+    def __init__(self, script: Callable[[bytes], Mapping[str, Any]], weather: Weather) -> None:
+        self._script, self._weather = script, weather
+
+    async def infer(self, release: str, image: bytes, parameters: Mapping[str, float], *, traceparent: str = "") -> Answer:
+        await asyncio.sleep(self._weather.rng.random() * 10 * self._weather.slow_s)
+        if self._weather.strikes(self._weather.trouble):
+            raise self._weather.rng.choice(
+                [
+                    InferenceUnavailableError("no server"),
+                    InferenceTimeoutError("too late"),
+                    StepFailedError("step recognizer (model recognizer) failed", step="recognizer"),
+                ]
+            )
+        report = {"steps": [], "runtime": {"release": release}}
+        return Answer(
+            result_json=json.dumps(self._script(image)).encode(), report_json=json.dumps(report).encode(), endpoint="one:8001"
+        )
+
+
+class FaultyLog:
+    """Reading the log as an owner does."""
+
+    def __init__(self, log: MemoryLog, weather: Weather) -> None:
+        self._log, self._weather = log, weather
+
+    def partitions(self, topic: str) -> tuple[int, ...]:
+        return self._log.partitions(topic)
+
+    def bounds(self, topic: str, partition: int) -> Bounds:
+        self._trouble()
+        return self._log.bounds(topic, partition)
+
+    def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
+        self._trouble()
+        return self._log.offset_at(topic, partition, at_ms)
+
+    def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        self._trouble()
+        return self._log.read(topic, partition, start, stop)
+
+    def follow(self, topic: str, starts: Mapping[int, int], stopped: Callable[[], bool]) -> Iterator[Record | None]:
+        return self._log.follow(topic, starts, stopped)
+
+    def _trouble(self) -> None:
+        if self._weather.strikes(self._weather.trouble):
+            raise LogUnavailableError("the broker is away")
