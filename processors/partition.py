@@ -14,9 +14,8 @@ commit takes records that follow one another only, so a partition that was away 
 """
 
 import asyncio
-import json
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +23,7 @@ import structlog
 
 from processors.dead_letters import dead_letter
 from processors.emit import outgoing
+from processors.kept import KeptStates
 from processors.metrics import (
     BATCH_RECORDS,
     DEAD_LETTERS,
@@ -35,22 +35,18 @@ from processors.metrics import (
     REPEATS,
     RETRIES,
 )
-from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, writer_of
+from processors.repeats import Seen, writer_of
 from processors.step import NOTHING, Cause, Ports, Prepared, Step
 from processors.tracing import consuming
-from schemas.codec import decode
 from schemas.envelope import header
-from schemas.errors import ConsistencyError, ContractError, TransientError
-from schemas.plain import canonical_json, from_plain
+from schemas.errors import ContractError, TransientError
 from schemas.types import SourcePosition
-from streams.ports import Stored
 from streams.records import Outgoing, Record
 
 S = TypeVar("S")
 log = structlog.get_logger()
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MOST_S = 2.0
-_CATCH_UP_RECORDS = 2000
 _LOOK_WHEN_IDLE_S = 5.0
 
 
@@ -84,6 +80,7 @@ class PartitionRunner(Generic[S]):
         self._room = asyncio.Semaphore(window)
         self._queue: asyncio.Queue[_Item] = asyncio.Queue()
         self._committing = asyncio.create_task(self._run(), name=f"{step.name}-{partition}")
+        self._kept = KeptStates(step, ports, partition)
         self._reached = 0
         self._labels = (step.name, str(partition))
 
@@ -93,7 +90,7 @@ class PartitionRunner(Generic[S]):
         IN_FLIGHT.labels(*self._labels).inc()
         event, cause, trouble = None, None, None
         try:
-            event = self._decode(record)
+            event = self._kept.decode(record)
             cause = self._cause(record, event)
         except ContractError as error:
             event, trouble = None, error
@@ -118,15 +115,10 @@ class PartitionRunner(Generic[S]):
     async def _decode_later(self, record: Record) -> tuple[Any, Cause | None, ContractError | None]:
         """The registry is away: the partition waits for it."""
         try:
-            event = await self._patiently("decode", lambda: asyncio.to_thread(self._decode, record))
+            event = await self._patiently("decode", lambda: asyncio.to_thread(self._kept.decode, record))
             return event, self._cause(record, event), None
         except ContractError as error:
             return None, None, error
-
-    def _decode(self, record: Record) -> Any:
-        event = decode(record.value, record.topic, self._ports.schemas)
-        refuse_reserved(self._step.key(event))
-        return event
 
     def _cause(self, record: Record, event: Any) -> Cause:
         own_id = event.event_id if hasattr(event, "event_id") else event.command_id
@@ -140,7 +132,8 @@ class PartitionRunner(Generic[S]):
 
     async def _prepare(self, event: Any, cause: Cause, record: Record) -> Prepared:
         with consuming(self._step.name, record, cause):
-            return await self._patiently("prepare", lambda: self._step.prepare(event, cause))
+            prepared: Prepared = await self._patiently("prepare", lambda: self._step.prepare(event, cause))
+            return prepared
 
     async def _run(self) -> None:
         try:
@@ -166,7 +159,7 @@ class PartitionRunner(Generic[S]):
         getting = asyncio.create_task(self._queue.get())
         try:
             while not (await asyncio.wait({getting}, timeout=_LOOK_WHEN_IDLE_S))[0]:
-                await self._patiently("look", lambda: self._load((), self._reached))
+                await self._patiently("look", lambda: self._kept.load((), self._reached))
             return getting.result()
         finally:
             getting.cancel()
@@ -183,9 +176,8 @@ class PartitionRunner(Generic[S]):
 
     async def _commit(self, items: list[_Item]) -> None:
         keys = tuple(sorted({k for i in items if i.event is not None and (k := self._step.key(i.event)) is not None}))
-        stored = await self._load(keys, items[0].record.offset)
-        await self._believable(stored.position, items[0].record.offset)
-        states, seen = self._unpack(stored, keys)
+        stored = await self._kept.load(keys, items[0].record.offset)
+        states, seen = self._kept.unpack(stored, keys)
         changed: dict[str, S] = {}
         outs: list[Outgoing] = []
         position = stored.position
@@ -198,7 +190,7 @@ class PartitionRunner(Generic[S]):
             position = item.record.offset + 1
         await self._append(outs)
         if position > stored.position:
-            await self._save(stored.position, position, changed, seen)
+            await self._kept.save(stored.position, position, changed, seen)
             self._measure(items, position)
         self._reached = position
 
@@ -208,18 +200,6 @@ class PartitionRunner(Generic[S]):
         for answer in await asyncio.gather(*waiting, return_exceptions=True):
             if isinstance(answer, BaseException):
                 raise answer
-
-    async def _believable(self, position: int, offset: int) -> None:
-        """A stored position may be ahead of what comes next, but not of the log: then it belongs to another log."""
-        if position <= offset:
-            return
-        end = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).end
-        if position > end:
-            raise ConsistencyError(
-                f"{self._step.name} {self._partition}: the view store reflects {position} records, and the log holds {end}",
-                do="the view store and the log are not of one installation, or the log was cut: "
-                "empty the view store, and the views are built anew from the log",
-            )
 
     def _one(self, item: _Item, states: dict[str, S], seen: Seen, changed: dict[str, S]) -> list[Outgoing]:
         """Decide and fold one record; gives what is to be appended."""
@@ -257,48 +237,6 @@ class PartitionRunner(Generic[S]):
             outs.append(dead_letter(item.record, ContractError(prepared.dead_letter), self._step.name, now_us))
         return outs
 
-    async def _load(self, keys: tuple[str, ...], offset: int) -> Stored:
-        """States and position, caught up from the log when they are behind the record that comes next."""
-        while (stored := await self._ports.views.load(self._step.name, self._partition, (*keys, SOURCES_KEY))).position < offset:
-            earliest = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).earliest
-            start = max(stored.position, min(earliest, offset))
-            await self._catch_up(stored.position, start, min(offset, start + _CATCH_UP_RECORDS))
-        return stored
-
-    async def _catch_up(self, position: int, start: int, stop: int) -> None:
-        """Fold a piece of the log, emitting nothing: what it caused is on the log already."""
-        name, topic = self._step.name, self._step.topic
-        log.info("catching up", processor=name, partition=self._partition, start=start, stop=stop)
-        records = await asyncio.to_thread(lambda: list(self._ports.log.read(topic, self._partition, start, stop)))
-        found = [(e, writer_of(r)) for r in records if (e := self._event_or_none(r)) is not None]
-        keys = tuple(sorted({k for e, _ in found if (k := self._step.key(e)) is not None}))
-        stored = await self._ports.views.load(name, self._partition, (*keys, SOURCES_KEY))
-        states, seen = self._unpack(stored, keys)
-        for event, writer in found:
-            if not seen.is_repeat(event, writer):
-                seen = seen.with_event(event, writer)
-                if (key := self._step.key(event)) is not None:
-                    states[key] = self._step.fold(states.get(key, self._step.initial), event)
-        await self._save(position, stop, states, seen)
-
-    def _event_or_none(self, record: Record) -> Any:
-        try:
-            return self._decode(record)
-        except ContractError:
-            return None
-
-    async def _save(self, expected: int, position: int, states: Mapping[str, S], seen: Seen) -> None:
-        changes = {key: canonical_json(state) for key, state in states.items()}
-        changes[SOURCES_KEY] = canonical_json(seen)
-        if not await self._ports.views.save(
-            self._step.name, self._partition, expected=expected, position=position, changes=changes
-        ):
-            raise TransientError(f"{self._step.name} {self._partition}: another owner moved the position; looking again")
-
-    def _unpack(self, stored: Stored, keys: tuple[str, ...]) -> tuple[dict[str, S], Seen]:
-        states = {k: from_plain(self._step.state_type, json.loads(stored.states[k])) for k in keys if k in stored.states}
-        return states, _seen(stored)
-
     async def _patiently(self, what: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do it again, with backoff and jitter, for as long as it says that something is away for now."""
         pause_s = _BACKOFF_FIRST_S
@@ -323,8 +261,3 @@ class PartitionRunner(Generic[S]):
         BATCH_RECORDS.labels(self._step.name).observe(len(items))
         POSITION.labels(*self._labels).set(position)
         LAG_SECONDS.labels(*self._labels).set(max(0.0, self._ports.clock() / 1e6 - items[-1].record.appended_at_ms / 1e3))
-
-
-def _seen(stored: Stored) -> Seen:
-    raw = stored.states.get(SOURCES_KEY)
-    return Seen() if raw is None else from_plain(Seen, json.loads(raw))

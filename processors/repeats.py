@@ -1,33 +1,39 @@
 """Telling repeats from news. Every reader of a derived topic does this, live and in replays.
 
 A processor that crashed emits again what it had emitted; sources only grow along a partition otherwise, so an event
-whose source is not beyond the last one seen is a repeat. Events without a source are never repeats.
+whose source is not beyond the last one seen of the same writer is a repeat. Writers count apart: two processors that
+read one topic and write to another (vision.monitoring) do not come along at the same pace. Events without a source
+are never repeats.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.envelope import header
+from schemas.errors import ContractError
 from schemas.types import SourcePosition
+from streams.records import Record
 
 SOURCES_KEY = "@sources"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """How far each causing partition has been seen, as `topic/partition` to (offset, index)."""
+    """How far each causing partition has been seen by way of each writer, as `writer topic/partition` to (offset, index)."""
 
     sources: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    def is_repeat(self, event: Any) -> bool:
+    def is_repeat(self, event: Any, writer: str = "") -> bool:
+        """Whether this writer's events from the same source were seen up to this one, or further."""
         source = source_of(event)
-        return source is not None and (source.offset, source.index) <= self.sources.get(_place(source), (-1, -1))
+        return source is not None and (source.offset, source.index) <= self.sources.get(_place(source, writer), (-1, -1))
 
-    def with_event(self, event: Any) -> "Seen":
+    def with_event(self, event: Any, writer: str = "") -> "Seen":
         source = source_of(event)
-        if source is None:
+        if source is None or self.is_repeat(event, writer):
             return self
-        return Seen(sources={**self.sources, _place(source): (source.offset, source.index)})
+        return Seen(sources={**self.sources, _place(source, writer): (source.offset, source.index)})
 
 
 def source_of(event: Any) -> SourcePosition | None:
@@ -35,5 +41,20 @@ def source_of(event: Any) -> SourcePosition | None:
     return getattr(event, "source", None)
 
 
-def _place(source: SourcePosition) -> str:
-    return f"{source.topic}/{source.partition}"
+def writer_of(record: Record) -> str:
+    """Which part of the system wrote a record, such as hindsight/derive: CloudEvents' own source."""
+    return header(record.headers, "ce_source")
+
+
+def refuse_reserved(key: str | None) -> None:
+    """States by key lie beside the sources, under names that whoever sends chooses.
+
+    Raises:
+        ContractError: the key is the one that the sources are kept under.
+    """
+    if key == SOURCES_KEY:
+        raise ContractError(f"{SOURCES_KEY} is not a name that a device, a pipeline or a frame can have")
+
+
+def _place(source: SourcePosition, writer: str) -> str:
+    return f"{writer} {source.topic}/{source.partition}" if writer else f"{source.topic}/{source.partition}"

@@ -29,6 +29,15 @@ def consuming(processor: str, record: Record, cause: Cause) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def calling(what: str, **attributes: str) -> Iterator[None]:
+    """A span for one call to the outside, child of the record's; an error that leaves it is recorded."""
+    with _tracer.start_as_current_span(what, kind=trace.SpanKind.CLIENT) as span:
+        for name, value in attributes.items():
+            span.set_attribute(f"hindsight.{name}", value)
+        yield
+
+
 def current_traceparent(fallback: str = "") -> str:
     """The running span as a W3C traceparent; the fallback when no span is recorded."""
     carrier: dict[str, str] = {}

@@ -15,7 +15,7 @@ import fastavro
 
 from schemas import avro_files
 from schemas.catalogue import EVENT_BY_NAME, TOPICS, full_name
-from schemas.errors import DecodeError, UnknownEventError
+from schemas.errors import ContractError, DecodeError, UnknownEventError
 from schemas.plain import from_plain, to_plain
 
 _HEADER = struct.Struct(">bI")
@@ -41,10 +41,26 @@ class Schemas(Protocol):
 
 
 def encode(event: Any, schemas: Schemas) -> bytes:
-    """One event in the Confluent wire format."""
-    out = io.BytesIO()
-    out.write(_HEADER.pack(0, schemas.id_of(type(event))))
-    fastavro.schemaless_writer(out, _newest(type(event).__name__), to_plain(event))
+    """One event in the Confluent wire format.
+
+    Raises:
+        ContractError: a field holds what its Avro type cannot.
+        RegistryUnavailableError: the registry does not answer.
+    """
+    return _HEADER.pack(0, schemas.id_of(type(event))) + body_of(event)
+
+
+def body_of(event: Any) -> bytes:
+    """The event's Avro body by its newest schema.
+
+    Raises:
+        ContractError: a field holds what its Avro type cannot.
+    """
+    out, name = io.BytesIO(), type(event).__name__
+    try:
+        fastavro.schemaless_writer(out, _newest(name), to_plain(event))
+    except (TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
+        raise ContractError(f"a {name} cannot be written: {error}") from error
     return out.getvalue()
 
 

@@ -1,7 +1,7 @@
 """Dataclasses to plain dicts, lists and scalars and back, compiled once for each class from its annotations.
 
-Used for Avro records, for view states in JSON, and for what commands print. Unknown keys and missing fields are
-errors; nothing is guessed.
+Used for Avro records, for view states in JSON, and for what commands print. Unknown keys, missing fields and scalars of
+another type are errors; nothing is guessed, but that a whole number may stand where a float does.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from schemas.errors import DecodeError
 
@@ -19,7 +19,7 @@ Convert = Callable[[Any], Any]
 
 def to_plain(value: Any) -> Any:
     """A dataclass as dicts, lists and scalars, fields in the order of their declaration."""
-    return _writer(type(value))(value)
+    return _writer(type(value))(value)  # type: ignore[arg-type]  # a class can be hashed
 
 
 def from_plain(cls: type[T], plain: Any) -> T:
@@ -29,8 +29,9 @@ def from_plain(cls: type[T], plain: Any) -> T:
         DecodeError: a field is missing, unknown or of another shape.
     """
     try:
-        return _reader(cls)(plain)  # type: ignore[no-any-return]
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        made: T = _reader(cls)(plain)  # type: ignore[arg-type]  # a class can be hashed
+        return made
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise DecodeError(f"{cls.__name__} cannot be made from this record: {error!r}") from error
 
 
@@ -73,9 +74,36 @@ def _reader(tp: Any) -> Convert:
             return lambda v: tuple([read(x) for x in v])
         case ("map", inner):
             read = _reader(inner)
-            return lambda v: {k: read(x) for k, x in v.items()}
-        case _:
-            return lambda v: v
+            return lambda v: {_text(k): read(x) for k, x in v.items()}
+        case (_, scalar):
+            return _SCALARS.get(scalar, lambda v: v)
+
+
+def _text(v: Any) -> str:
+    if type(v) is not str:
+        raise TypeError(f"{v!r} is not text")
+    return v
+
+
+def _whole(v: Any) -> int:
+    if type(v) is not int:
+        raise TypeError(f"{v!r} is not a whole number")
+    return v
+
+
+def _number(v: Any) -> float:
+    if type(v) is float:
+        return v
+    return float(_whole(v))
+
+
+def _yes_or_no(v: Any) -> bool:
+    if type(v) is not bool:
+        raise TypeError(f"{v!r} is neither true nor false")
+    return v
+
+
+_SCALARS: Mapping[Any, Convert] = {str: _text, int: _whole, float: _number, bool: _yes_or_no}
 
 
 def _record_reader(cls: Any) -> Convert:
@@ -100,4 +128,4 @@ def _shape(tp: Any) -> tuple[str, Any]:
         return ("tuple", args[0])
     if origin is not None and issubclass(origin, Mapping):
         return ("map", args[1])
-    return ("scalar", tp)
+    return ("scalar", tp.__supertype__ if isinstance(tp, NewType) else tp)

@@ -21,7 +21,8 @@ class BlobRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourcePosition:
-    """The record that caused an event. Along one partition these only grow, so a reader drops repeats by comparing one position. Avro: hindsight.types.SourcePosition."""
+    """The record that caused an event. Along one partition these only grow, so a reader drops repeats by comparing one
+    position. Avro: hindsight.types.SourcePosition."""
 
     topic: str
     partition: int

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator
 
 from minio import Minio
-from minio.error import S3Error
+from minio.error import MinioException, S3Error
 from urllib3 import PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError
 
@@ -53,14 +53,14 @@ class S3BlobStore:
         except S3Error as error:
             if error.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 raise _unavailable(error) from error
-        except HTTPError as error:
+        except (MinioException, HTTPError) as error:
             raise _unavailable(error) from error
 
     def put(self, content: bytes, media_type: str) -> BlobRef:
         sha256 = digest(content)
         try:
             self._client.put_object(self.bucket, object_name(sha256), io.BytesIO(content), len(content), content_type=media_type)
-        except (S3Error, HTTPError) as error:
+        except (MinioException, HTTPError) as error:
             raise _unavailable(error) from error
         return BlobRef(sha256=sha256, size_bytes=len(content), media_type=media_type)
 
@@ -68,7 +68,7 @@ class S3BlobStore:
         try:
             response = self._client.get_object(self.bucket, object_name(ref.sha256))
             try:
-                content: bytes = response.read()
+                content: bytes = response.read(ref.size_bytes + 1)  # what lies there may be anything, of any size
             finally:
                 response.close()
                 response.release_conn()
@@ -78,7 +78,7 @@ class S3BlobStore:
                     f"blob {ref.sha256} is not in bucket {self.bucket}", do="run `hindsight blobs check` to see what else is gone"
                 ) from error
             raise _unavailable(error) from error
-        except HTTPError as error:
+        except (MinioException, HTTPError) as error:
             raise _unavailable(error) from error
         verify(content, ref)
         return content
@@ -90,7 +90,7 @@ class S3BlobStore:
             if error.code in _GONE:
                 return False
             raise _unavailable(error) from error
-        except HTTPError as error:
+        except (MinioException, HTTPError) as error:
             raise _unavailable(error) from error
         return True
 
@@ -99,7 +99,7 @@ class S3BlobStore:
         try:
             for item in self._client.list_objects(self.bucket, prefix="sha256/", recursive=True):
                 yield str(item.object_name).rpartition("/")[2]
-        except (S3Error, HTTPError) as error:
+        except (MinioException, HTTPError) as error:
             raise _unavailable(error) from error
 
 

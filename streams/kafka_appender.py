@@ -2,7 +2,8 @@
 
 A record is retried for as long as the process lives. Giving one up while later ones go through would leave a gap,
 and a reader that drops repeats by comparing positions would take its late arrival for a repeat: a lost frame. So
-the only way to lose the tail of what was queued is to die, and then nothing of it was acknowledged.
+the only way to lose the tail of what was queued is to die, and then nothing of it was acknowledged. When the broker
+refuses a record for good, none queued behind it goes through either, and the appender takes no more.
 """
 
 import asyncio
@@ -10,17 +11,18 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from threading import Event, Thread
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from schemas.errors import LogUnavailableError
+from schemas.errors import ConsistencyError, ContractError, HindsightError, LogUnavailableError
 from streams.names import Namespace
-from streams.records import Outgoing, Position
+from streams.records import LONGEST_DEAD_LETTER_BYTES, Outgoing, Position
 
 _FULL_RETRY_S = 0.01
+_BY_KEY = -1  # librdkafka's word for "the partitioner chooses"
 
 
 class KafkaAppender:
-    """Writes to the topics of one namespace; close it to flush.
+    """Writes to the topics of one namespace; close it to flush. `append` and `enqueue` belong to one event loop.
 
     Args:
         bootstrap_servers: host:port, comma separated.
@@ -41,7 +43,9 @@ class KafkaAppender:
             {
                 "bootstrap.servers": bootstrap_servers,
                 "enable.idempotence": True,
+                "enable.gapless.guarantee": True,
                 "acks": "all",
+                "message.max.bytes": LONGEST_DEAD_LETTER_BYTES,
                 "message.timeout.ms": 0,
                 "compression.type": "lz4",
                 "linger.ms": linger_ms,
@@ -50,6 +54,7 @@ class KafkaAppender:
                 **(client or {}),
             }
         )
+        self._in_line = asyncio.Lock()
         self._stopping = Event()
         self._polling = Thread(target=self._poll, name="kafka-appender", daemon=True)
         self._polling.start()
@@ -58,26 +63,36 @@ class KafkaAppender:
         return await asyncio.wrap_future(await self.enqueue(outgoing))
 
     async def enqueue(self, outgoing: Outgoing) -> "Future[Position]":
-        """Queue a record, waiting only while the local queue is full; the future completes when the broker holds it."""
-        while (future := self.try_enqueue(outgoing)) is None:
-            await asyncio.sleep(_FULL_RETRY_S)
+        """Queue a record, waiting only while the local queue is full; the future completes when the broker holds it.
+
+        Raises:
+            ContractError: the record is too long for any topic.
+            ConsistencyError: an earlier record was refused for good; only a new appender writes on.
+        """
+        async with self._in_line:  # whoever waits for room keeps its place
+            while (future := self._enqueue(outgoing)) is None:  # noqa: ASYNC110  # librdkafka tells nobody when there is room
+                await asyncio.sleep(_FULL_RETRY_S)
         return future
 
     def try_enqueue(self, outgoing: Outgoing) -> "Future[Position] | None":
-        """Queue a record at once; None when the local queue is full."""
+        """Queue a record at once; None when the local queue is full, or others wait for room in it."""
+        return None if self._in_line.locked() else self._enqueue(outgoing)
+
+    def _enqueue(self, outgoing: Outgoing) -> "Future[Position] | None":
         future: Future[Position] = Future()
-        where = {} if outgoing.partition is None else {"partition": outgoing.partition}
         try:
             self._producer.produce(
                 self._namespace.topic(outgoing.topic),
+                partition=_BY_KEY if outgoing.partition is None else outgoing.partition,
                 key=outgoing.key,
                 value=outgoing.value,
                 headers=list(outgoing.headers),
-                on_delivery=lambda error, message: self._delivered(future, error, message),
-                **where,
+                on_delivery=lambda error, message: self._delivered(future, outgoing.topic, error, message),
             )
         except BufferError:
             return None
+        except KafkaException as error:
+            raise _refused(error.args[0], outgoing.topic) from error
         return future
 
     def close(self, timeout_s: float = 10.0) -> int:
@@ -91,11 +106,22 @@ class KafkaAppender:
         while not self._stopping.is_set():
             self._producer.poll(0.1)
 
-    def _delivered(self, future: "Future[Position]", error: KafkaError | None, message: Message) -> None:
+    def _delivered(self, future: "Future[Position]", topic: str, error: KafkaError | None, message: Message) -> None:
         if future.cancelled():
             return
         if error is not None:
-            future.set_exception(LogUnavailableError(f"writing to {message.topic()}: {error}"))
+            future.set_exception(_refused(error, topic))
             return
-        topic = self._namespace.catalogue_name(message.topic())
-        future.set_result(Position(topic=topic, partition=message.partition(), offset=message.offset()))
+        partition, offset = message.partition(), message.offset()
+        assert partition is not None, "a delivered message has a place"
+        assert offset is not None, "a delivered message has a place"
+        future.set_result(Position(topic=topic, partition=partition, offset=offset))
+
+
+def _refused(error: KafkaError, topic: str) -> HindsightError:
+    """Why a record was not taken, by what is to be done about it."""
+    if error.fatal() or error.code() == KafkaError._GAPLESS_GUARANTEE:
+        return ConsistencyError(f"writing to {topic}: {error}", do="start this process again; what it was given comes again")
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return ContractError(f"writing to {topic}: {error}")
+    return LogUnavailableError(f"writing to {topic}: {error}", do="check that Kafka runs: `hindsight status`")

@@ -40,7 +40,7 @@ class KafkaEventLog:
 
     def partitions(self, topic: str) -> tuple[int, ...]:
         name = self._namespace.topic(topic)
-        with self._lock, _translated(f"partitions of {name}"):
+        with self._lock, _Translated(f"partitions of {name}"):
             metadata = self._asking.list_topics(name, timeout=_METADATA_S).topics[name]
         if metadata.error is not None:
             raise LogUnavailableError(f"topic {name}: {metadata.error}", do="run `hindsight topics` to see what is missing")
@@ -48,13 +48,13 @@ class KafkaEventLog:
 
     def bounds(self, topic: str, partition: int) -> Bounds:
         at = TopicPartition(self._namespace.topic(topic), partition)
-        with self._lock, _translated(f"bounds of {at.topic} {partition}"):
+        with self._lock, _Translated(f"bounds of {at.topic} {partition}"):
             earliest, end = self._asking.get_watermark_offsets(at, timeout=_METADATA_S)
         return Bounds(earliest=earliest, end=end)
 
     def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         at = TopicPartition(self._namespace.topic(topic), partition, max(at_ms, 0))
-        with self._lock, _translated(f"offset by time in {at.topic} {partition}"):
+        with self._lock, _Translated(f"offset by time in {at.topic} {partition}"):
             (found,) = self._asking.offsets_for_times([at], timeout=_METADATA_S)
         if found.error is not None:
             raise LogUnavailableError(f"offset by time in {at.topic} {partition}: {found.error}")
@@ -66,13 +66,16 @@ class KafkaEventLog:
         consumer = Consumer(self._config)
         try:
             consumer.assign([TopicPartition(self._namespace.topic(topic), partition, start)])
+            at = start
             while True:
-                for message in consumer.consume(_BATCH_RECORDS, timeout=1.0):
+                # Asking for more than there are would wait out the timeout.
+                for message in consumer.consume(min(_BATCH_RECORDS, stop - at), timeout=0.2):
                     record = self._record(message)
                     if record is None or record.offset >= stop:
                         return
                     yield record
-                    if record.offset == stop - 1:
+                    at = record.offset + 1
+                    if at == stop:
                         return
         finally:
             consumer.close()
@@ -83,7 +86,8 @@ class KafkaEventLog:
             name = self._namespace.topic(topic)
             consumer.assign([TopicPartition(name, p, offset) for p, offset in starts.items()])
             while not stopped():
-                messages = consumer.consume(_BATCH_RECORDS, timeout=0.1)
+                first = consumer.poll(0.1)
+                messages = [] if first is None else [first, *consumer.consume(_BATCH_RECORDS, timeout=0)]
                 records = [r for r in map(self._record, messages) if r is not None]
                 yield from records or (None,)
         finally:
@@ -104,18 +108,22 @@ class KafkaEventLog:
 
 def to_record(message: Message, namespace: Namespace) -> Record:
     """A delivered message as a record."""
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None, "a delivered message has a place"
+    assert partition is not None, "a delivered message has a place"
+    assert offset is not None, "a delivered message has a place"
     return Record(
-        topic=namespace.catalogue_name(message.topic()),
-        partition=message.partition(),
-        offset=message.offset(),
+        topic=namespace.catalogue_name(topic),
+        partition=partition,
+        offset=offset,
         appended_at_ms=message.timestamp()[1],
         key=message.key(),
         value=message.value(),
-        headers=tuple(message.headers() or ()),
+        headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # the client says more than it gives here
     )
 
 
-class _translated:
+class _Translated:
     """Kafka's errors as ours, with what was being done."""
 
     def __init__(self, doing: str) -> None:

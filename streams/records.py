@@ -8,6 +8,9 @@ from schemas.envelope import Headers
 
 Clock = Callable[[], int]
 
+LONGEST_RECORD_BYTES = 8 * 1024 * 1024
+LONGEST_DEAD_LETTER_BYTES = LONGEST_RECORD_BYTES + 256 * 1024  # a record as long as may be, and the headers of its error
+
 
 def system_clock() -> int:
     """Microseconds since the epoch, UTC: the clock that every entry point passes down."""

@@ -3,6 +3,7 @@
 The two keys share a hash tag, so they live on one node of a cluster, and a script writes both or neither.
 """
 
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,11 +23,15 @@ return 1
 _SWAP = """
 if tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[1]) then return 0 end
 redis.call('DEL', KEYS[1])
-if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('RENAME', KEYS[3], KEYS[1]) end
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  redis.call('RENAME', KEYS[3], KEYS[1])
+  redis.call('PERSIST', KEYS[1])
+end
 redis.call('SET', KEYS[2], ARGV[1])
 return 1
 """
 _SHADOW_BATCH = 1000
+_SHADOW_LIVES_S = 600
 
 
 class RedisViewStore:
@@ -36,12 +41,12 @@ class RedisViewStore:
         redis: A client that gives bytes (decode_responses off).
     """
 
-    def __init__(self, redis: "Redis[bytes]", namespace: Namespace = Namespace()) -> None:
+    def __init__(self, redis: Redis, namespace: Namespace = Namespace()) -> None:
         self._redis = redis
         self._namespace = namespace
 
     async def load(self, view: str, partition: int, keys: tuple[str, ...]) -> Stored:
-        async with _translated(), self._redis.pipeline(transaction=True) as pipe:
+        async with _Translated(), self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._position_key(view, partition))
             if keys:
                 pipe.hmget(self._states_key(view, partition), list(keys))
@@ -50,7 +55,7 @@ class RedisViewStore:
         return Stored(position=int(answers[0] or 0), states={k: v for k, v in found if v is not None})
 
     async def load_all(self, view: str, partition: int) -> Stored:
-        async with _translated(), self._redis.pipeline(transaction=True) as pipe:
+        async with _Translated(), self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._position_key(view, partition))
             pipe.hgetall(self._states_key(view, partition))
             position, states = await pipe.execute()
@@ -59,18 +64,18 @@ class RedisViewStore:
     async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
         pairs = [part for key in sorted(changes) for part in (key, changes[key])]
         keys = (self._states_key(view, partition), self._position_key(view, partition))
-        async with _translated():
+        async with _Translated():
             return bool(await self._redis.eval(_SAVE, len(keys), *keys, expected, position, *pairs))
 
     async def replace(self, view: str, partition: int, stored: Stored) -> bool:
         live, position = self._states_key(view, partition), self._position_key(view, partition)
-        shadow = f"{live}:shadow"
+        shadow = f"{live}:shadow:{uuid.uuid4().hex}"  # its own, since two may rebuild at once
         names = sorted(stored.states)
-        async with _translated():
-            await self._redis.delete(shadow)
+        async with _Translated():
             for start in range(0, len(names), _SHADOW_BATCH):
                 batch = {k: stored.states[k] for k in names[start : start + _SHADOW_BATCH]}
                 await self._redis.hset(shadow, mapping=batch)  # type: ignore[arg-type]
+                await self._redis.expire(shadow, _SHADOW_LIVES_S)
             swapped = await self._redis.eval(_SWAP, 3, live, position, shadow, stored.position)
             await self._redis.delete(shadow)
         return bool(swapped)
@@ -82,7 +87,7 @@ class RedisViewStore:
         return self._namespace.redis_key(f"{{{view}.{partition}}}", "position")
 
 
-class _translated:
+class _Translated:
     """Redis' errors as ours."""
 
     async def __aenter__(self) -> None: ...

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # re-exported without saying so
 
-from schemas.catalogue import TOPICS, Topic
+from schemas.catalogue import DEAD_LETTERS, TOPICS, Topic
 from schemas.errors import ConsistencyError, LogUnavailableError
 from streams.names import Namespace
+from streams.records import LONGEST_DEAD_LETTER_BYTES, LONGEST_RECORD_BYTES
 
 _TIMEOUT_S = 15.0
 
@@ -53,7 +54,7 @@ class Topics:
             "retention.ms": str(topic.retention_ms),
             "compression.type": "producer",
             "cleanup.policy": "delete",
-            "max.message.bytes": str(8 * 1024 * 1024),
+            "max.message.bytes": str(LONGEST_DEAD_LETTER_BYTES if topic.name == DEAD_LETTERS else LONGEST_RECORD_BYTES),
         }
 
     def create(self) -> tuple[str, ...]:

@@ -9,31 +9,18 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
-from typing import Literal
 
 from schemas.errors import HindsightError
 from topology.configuration import Configuration, load
+from topology.doctor_pipeline import PIPELINE_CHECKS
+from topology.findings import Check, Finding
 from topology.stack import install, plan, ports, probes
 from topology.stack.layout import Layout
 from topology.stack.state import read_plan, read_state
 
 DISK_WARN_BYTES, DISK_FAIL_BYTES = 5 * 2**30, 2**30
 MEMORY_WARN_BYTES = 3 * 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found. `do` is empty when there is nothing to do."""
-
-    name: str
-    verdict: Literal["ok", "warn", "fail"]
-    seen: str
-    do: str = ""
-
-
-Check = Callable[[Configuration], Finding]
 
 
 def run_checks(checks: Iterable[Check]) -> Iterator[Finding]:
@@ -53,9 +40,10 @@ def run_checks(checks: Iterable[Check]) -> Iterator[Finding]:
 
 
 def check_python(_: Configuration) -> Finding:
+    """The local Triton has model processes for these versions only; older ones cannot run this program at all."""
     seen = f"{platform.python_version()} at {sys.executable}"
-    if sys.version_info < (3, 11):
-        return Finding("python", "fail", seen, "use Python 3.11 or newer")
+    if sys.version_info >= (3, 14):
+        return Finding("python", "warn", seen, "the local stack wants Python 3.11 to 3.13")
     return Finding("python", "ok", seen)
 
 
@@ -236,4 +224,5 @@ CHECKS: list[Check] = [
     check_redis,
     check_blob_store,
     check_triton,
+    *PIPELINE_CHECKS,
 ]

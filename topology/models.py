@@ -24,6 +24,13 @@ def build(home: Path, *, say: Callable[[str], None]) -> Path:
     return layout.model_repository
 
 
+def releases() -> tuple[str, ...]:
+    """Names of the releases that the repository is built with."""
+    from triton_models.repository import RELEASES
+
+    return tuple(sorted(RELEASES))
+
+
 def release_steps(home: Path, release: str) -> tuple[tuple[str, str, int, str], ...]:
     """Step, model, version and digest of each step of a release, the digests from the files on disk.
 

@@ -6,7 +6,9 @@ not acknowledged comes back. SIGTERM leaves the groups at once; nothing in fligh
 
 import asyncio
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 
@@ -14,11 +16,13 @@ from processors.release.core import PipelineReleases
 from processors.release.follower import ReleaseFollower
 from processors.release.loader import ReleaseLoader
 from schemas.errors import ConfigurationError
+from streams.breaker import BreakingInference
 from streams.records import system_clock
 from streams.triton import TritonInference, TritonModels
-from topology import wiring
+from topology import processing, wiring
 from topology.agents import Agents
 from topology.health import Health
+from topology.lag import measure_lag
 from topology.settings import Settings
 
 log = structlog.get_logger()
@@ -30,14 +34,14 @@ def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         ConfigurationError: one of them does not exist.
     """
-    unknown = sorted(set(names) - set(wiring.PROCESSORS))
+    unknown = sorted(set(names) - set(processing.PROCESSORS))
     if unknown:
         raise ConfigurationError(
             f"there is no processor {', '.join(unknown)}",
             setting="--processors",
-            do=f"choose from {', '.join(wiring.PROCESSORS)}",
+            do=f"choose from {', '.join(processing.PROCESSORS)}",
         )
-    return tuple(p for p in wiring.PROCESSORS if p in names)
+    return tuple(p for p in processing.PROCESSORS if p in names)
 
 
 async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port: int) -> int:
@@ -58,35 +62,48 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     using = wiring.clients(settings)
     health = Health(host=settings.worker.host, port=metrics_port)
     follower = ReleaseFollower(using.log, using.schemas, settings.pipeline.name)
-    inference = TritonInference(settings.triton.endpoints[0], timeout_s=settings.triton.timeout_s)
+    triton = TritonInference(settings.triton.endpoints[0], timeout_s=settings.triton.timeout_s)
+    inference = BreakingInference(triton, name=triton.endpoint, now_s=time.monotonic)
     if {"infer", "release"} & set(names):
         await asyncio.to_thread(follower.start)
+    groups = processing.groups(settings, names, using, follower=follower, inference=inference)
     agents = Agents(
-        wiring.groups(settings, names, using, follower=follower, inference=inference),
+        groups,
         using.ports(),
         bootstrap_servers=wiring.bootstrap_servers(settings),
         namespace=wiring.namespace(settings),
-        limits=wiring.faust_limits(settings),
+        limits=processing.faust_limits(settings),
         failed=failed,
     )
     health.start()
     await agents.start()
-    loading = (
-        asyncio.create_task(_load_releases(settings, using, lambda: follower.current()[0], stop)) if "release" in names else None
-    )
+    beside = [_watched(measure_lag([step for group in groups for step in group.steps], using.ports(), stop), failed)]
+    if "release" in names:
+        beside.append(_watched(_load_releases(settings, using, lambda: follower.current()[0], stop), failed))
     health.ready = True
     log.info("worker ready", processors=names, metrics_port=metrics_port)
     await stop.wait()
     health.ready = False
     log.info("worker stops", reason=repr(troubles[0]) if troubles else "signal")
-    if loading is not None:
-        await loading
+    await asyncio.gather(*beside, return_exceptions=True)
     await agents.stop()
     follower.stop()
-    await inference.close()
+    await triton.close()
     await using.close()
     health.stop()
     return 1 if troubles else 0
+
+
+def _watched(work: Coroutine[Any, Any, None], failed: Callable[[BaseException], None]) -> "asyncio.Task[None]":
+    """A task beside the agents, whose failure is the worker's."""
+
+    def done(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failed(error)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(done)
+    return task
 
 
 async def _load_releases(

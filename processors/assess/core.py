@@ -43,10 +43,14 @@ class ImageUnusable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionSequence:
-    """One session of a device: the next number expected, and numbers before it that never came."""
+    """One session of a device: the next number expected, and numbers before it that never came.
+
+    Below `known_from` too much is missing to remember; whether such a number came before is not known.
+    """
 
     next_sequence: int
     holes: tuple[int, ...] = ()
+    known_from: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +67,13 @@ INITIAL = DeviceSequences()
 def is_repeated(state: DeviceSequences, session_id: str, sequence: int) -> bool:
     """Whether this number of the session was counted before."""
     session = state.sessions.get(session_id)
-    return session is not None and sequence < session.next_sequence and sequence not in session.holes
+    return session is not None and session.known_from <= sequence < session.next_sequence and sequence not in session.holes
+
+
+def is_too_late(state: DeviceSequences, session_id: str, sequence: int) -> bool:
+    """Whether this number lies so far back that nobody knows if it was counted before."""
+    session = state.sessions.get(session_id)
+    return session is not None and sequence < session.known_from and sequence not in session.holes
 
 
 def decide(
@@ -81,6 +91,11 @@ def decide(
         return (
             _rejected(event, "repeated", f"sequence {frame.sequence} of session {frame.session_id} was counted before", cause),
         )
+    if is_too_late(state, frame.session_id, frame.sequence):
+        detail = (
+            f"sequence {frame.sequence} of session {frame.session_id} comes after more than {_HOLES_KEPT} others went missing"
+        )
+        return (_rejected(event, "too_late", detail, cause),)
     match answer:
         case ImageUnusable():
             return (_rejected(event, answer.reason, answer.detail, cause),)
@@ -105,12 +120,24 @@ def fold(state: DeviceSequences, event: FrameCaptured | FramesDropped) -> Device
         case _:
             assert_never(event)
     session = state.sessions.get(session_id, SessionSequence(next_sequence=0))
-    holes = [h for h in session.holes if not first <= h <= last]
-    holes += range(max(session.next_sequence, first - _HOLES_KEPT), first)
-    updated = SessionSequence(next_sequence=max(session.next_sequence, last + 1), holes=tuple(holes[-_HOLES_KEPT:]))
+    updated = _counted(session, first, last)
     order = (*(s for s in state.order if s != session_id), session_id)[-_SESSIONS_KEPT:]
     sessions = {**state.sessions, session_id: updated}
     return replace(state, sessions={s: sessions[s] for s in order}, order=order)
+
+
+def _counted(session: SessionSequence, first: int, last: int) -> SessionSequence:
+    """The session with `first` to `last` counted, and what is missing before them."""
+    holes = [h for h in session.holes if not first <= h <= last]
+    holes += range(max(session.next_sequence, first - _HOLES_KEPT), first)
+    forgotten = first - _HOLES_KEPT if first - session.next_sequence > _HOLES_KEPT else 0
+    if len(holes) > _HOLES_KEPT:
+        forgotten = max(forgotten, holes[-_HOLES_KEPT])
+    return SessionSequence(
+        next_sequence=max(session.next_sequence, last + 1),
+        holes=tuple(holes[-_HOLES_KEPT:]),
+        known_from=max(session.known_from, forgotten),
+    )
 
 
 def _accepted(limits: Limits, state: DeviceSequences, event: FrameCaptured, image: ImageMeasured, cause: Cause) -> FrameAccepted:

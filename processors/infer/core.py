@@ -1,12 +1,14 @@
 """From what the inference server answered to the event that records it. Pure."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, assert_never
 
 from processors.step import Cause
 from schemas import ids
+from schemas.codec import body_of
 from schemas.errors import ContractError
 from schemas.events import FrameAccepted, InferenceCompleted, InferenceFailed, InferenceSkipped
 from schemas.plain import from_plain
@@ -96,10 +98,10 @@ def _completed(pipeline: str, event: FrameAccepted, outcome: Answered, cause: Ca
         candidates = tuple(from_plain(Candidate, _numbers(c)) for c in map(_candidate, result["candidates"]))
         steps = tuple(from_plain(StepReport, s) for s in report["steps"])
         runtime = {str(k): str(v) for k, v in sorted(report["runtime"].items())}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ContractError(f"the ensemble's answer breaks its contract: {error!r}") from error
     assert outcome.route.release is not None, "only a named release can have answered"
-    return InferenceCompleted(
+    completed = InferenceCompleted(
         event_id=ids.event_id(cause.position, "InferenceCompleted"),
         source=cause.position,
         frame=event.frame,
@@ -118,6 +120,8 @@ def _completed(pipeline: str, event: FrameAccepted, outcome: Answered, cause: Ca
         observations=observations,
         candidates=candidates,
     )
+    body_of(completed)  # an answer that no event can hold breaks the contract too
+    return completed
 
 
 def _failed(pipeline: str, event: FrameAccepted, outcome: Failed, cause: Cause) -> InferenceFailed:
@@ -142,7 +146,7 @@ def _failed(pipeline: str, event: FrameAccepted, outcome: Failed, cause: Cause) 
 def _json(text: bytes, what: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ContractError(f"the ensemble's {what} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise ContractError(f"the ensemble's {what} is a {type(found).__name__}, and must be an object")
@@ -153,11 +157,18 @@ def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers that JSON may have made whole, as the floats that the event holds."""
     out = dict(plain)
     for name in ("confidence", "detection_score"):
-        out[name] = float(out[name])
-    out["polygon_px"] = [float(x) for x in out["polygon_px"]]
+        out[name] = _finite(out[name])
+    out["polygon_px"] = [_finite(x) for x in out["polygon_px"]]
     if "measures" in out:
-        out["measures"] = {str(k): float(v) for k, v in out["measures"].items()}
+        out["measures"] = {str(k): _finite(v) for k, v in out["measures"].items()}
     return out
+
+
+def _finite(number: Any) -> float:
+    """A number as a float; views are JSON, which has no NaN and no infinity."""
+    if not math.isfinite(found := float(number)):
+        raise ValueError(f"{number} is not a finite number")
+    return found
 
 
 def _candidate(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from processors.infer import core
 from processors.metrics import CALL_SECONDS
 from processors.step import NOTHING, Cause, Prepared
-from processors.tracing import current_traceparent
+from processors.tracing import calling, current_traceparent
 from schemas.catalogue import ASSESSMENTS
 from schemas.errors import BlobGoneError, DigestError, InferenceTimeoutError, InferenceUnavailableError, StepFailedError
 from schemas.events import FrameAccepted
@@ -104,9 +104,10 @@ class InferStep:
             assert route.release is not None, "a pipeline that has a release in force never loses it"
             started_us = self._clock()
             try:
-                answer = await self._inference.infer(
-                    route.release, image, route.parameters, traceparent=current_traceparent(cause.traceparent)
-                )
+                with calling("triton.infer", release=route.release):
+                    answer = await self._inference.infer(
+                        route.release, image, route.parameters, traceparent=current_traceparent(cause.traceparent)
+                    )
             except InferenceUnavailableError:
                 self._observe(route.release, "unavailable", started_us)
                 raise

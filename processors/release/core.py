@@ -67,8 +67,8 @@ class PipelineReleases:
 
     def thresholds(self) -> Mapping[str, float]:
         """The parameters in force."""
-        own = self.releases[self.in_force].parameters if self.in_force is not None else {}
-        return {**own, **self.parameters}
+        entry = self.releases.get(self.in_force) if self.in_force is not None else None
+        return {**(entry.parameters if entry is not None else {}), **self.parameters}
 
 
 INITIAL = PipelineReleases()
@@ -90,7 +90,7 @@ def decide(state: PipelineReleases, command: Command, cause: Cause) -> tuple[Any
 
 
 def fold(state: PipelineReleases, event: Any) -> PipelineReleases:
-    """The state after an event of vision.releases; events that change nothing here leave it as it is."""
+    """The state after an event of vision.releases. What it does not know, or cannot place, leaves it as it is."""
     match event:
         case ReleaseRegistered():
             entry = ReleaseEntry(
@@ -100,6 +100,8 @@ def fold(state: PipelineReleases, event: Any) -> PipelineReleases:
                 registered_by=event.issued_by,
             )
             return replace(state, releases={**state.releases, event.release: entry})
+        case ReleaseLoaded() | ReleaseLoadFailed() if event.release not in state.releases:
+            return state
         case ReleaseLoaded():
             entry = state.releases[event.release]
             loaded = replace(entry, loaded_on=tuple(sorted({*entry.loaded_on, event.endpoint})), load_error="")

@@ -6,7 +6,7 @@ from threading import Event, Lock, Thread
 import structlog
 
 from processors.release import core
-from processors.repeats import Seen
+from processors.repeats import Seen, writer_of
 from schemas.catalogue import RELEASES
 from schemas.codec import Schemas, decode
 from schemas.errors import ContractError, LogUnavailableError, TransientError
@@ -76,6 +76,6 @@ class ReleaseFollower:
             event = None
         with self._lock:
             self._offset = record.offset + 1
-            if event is not None and event.pipeline == self._pipeline and not self._seen.is_repeat(event):
-                self._seen = self._seen.with_event(event)
+            if event is not None and event.pipeline == self._pipeline and not self._seen.is_repeat(event, writer_of(record)):
+                self._seen = self._seen.with_event(event, writer_of(record))
                 self._state = core.fold(self._state, event)

@@ -116,7 +116,8 @@ class ReleaseLoader:
 
 def wanted(state: PipelineReleases, keep_loaded: int) -> tuple[str, ...]:
     """Releases that should be loaded, the most urgent first."""
-    first = [r for r in (state.in_force, state.pending.release if state.pending is not None else None) if r is not None]
+    asked = (state.in_force, state.pending.release if state.pending is not None else None)
+    first = [r for r in asked if r is not None and r in state.releases]
     newest = sorted(state.releases, key=lambda r: (-state.releases[r].registered_at_us, r))
     return tuple(dict.fromkeys([*first, *newest]))[:keep_loaded]
 

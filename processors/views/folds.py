@@ -16,6 +16,7 @@ from schemas.types import Conclusion, FrameRef
 
 _ALERTS_KEPT = 50
 _REPEATED = "repeated"
+_PERHAPS_SEEN_BEFORE = {_REPEATED, "too_late"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,9 @@ def fold_frame_outcome(state: FrameOutcome, event: Any) -> FrameOutcome:
     match event:
         case FrameAccepted():
             return FrameOutcome(frame=event.frame, status="accepted", width_px=event.width_px, height_px=event.height_px)
-        case FrameRejected() if _REPEATED not in event.reasons:
+        case FrameRejected() if state.status and _PERHAPS_SEEN_BEFORE & set(event.reasons):
+            return state
+        case FrameRejected():
             return FrameOutcome(frame=event.frame, status="rejected", reasons=event.reasons, detail=event.detail)
         case _:
             return state

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from processors.repeats import SOURCES_KEY, Seen
+from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, writer_of
 from processors.views.catalogue import View
 from schemas.codec import Schemas, decode
 from schemas.errors import ContractError
@@ -42,12 +42,13 @@ def fold_records(
     for record in records:
         try:
             event = decode(record.value, view.topic, schemas)
+            refuse_reserved(view.key(event))
         except ContractError:
             unreadable += 1
             continue
-        if seen.is_repeat(event):
+        if seen.is_repeat(event, writer_of(record)):
             continue
-        seen = seen.with_event(event)
+        seen = seen.with_event(event, writer_of(record))
         key = view.key(event)
         if key is not None and (only_key is None or key == only_key):
             states[key] = view.fold(states.get(key, view.initial), event)

@@ -10,10 +10,8 @@ it: so what is spooled, acknowledged and noticed as dropped always adds up to wh
 """
 
 import fcntl
-import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -21,21 +19,14 @@ from typing import Literal
 from uuid import uuid4
 
 from schemas.errors import ConfigurationError
-from streams.edge.entries import Capture, Contents, Entry, Spooled, SpooledDrop, SpooledFrame
+from streams.edge.entries import Capture, Contents, Entry, Spooled, SpooledDrop
+from streams.edge.tables import SpoolTables
 
 DropPolicy = Literal["oldest", "newest", "block"]
 OLDEST_FIRST = "spool_full_oldest_first"
 NEWEST_REFUSED = "spool_full_newest_refused"
 LARGER_THAN_SPOOL = "larger_than_spool"
 _ROW_BYTES = 512
-_TABLES = """
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS frames (
-    sequence INTEGER PRIMARY KEY, captured_at_us INTEGER NOT NULL, media_type TEXT NOT NULL, passage_id TEXT,
-    labels TEXT NOT NULL, traceparent TEXT NOT NULL, size_bytes INTEGER NOT NULL, image BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS drops (
-    first_sequence INTEGER PRIMARY KEY, last_sequence INTEGER NOT NULL, reason TEXT NOT NULL);
-"""
 
 
 class Spool:
@@ -75,7 +66,7 @@ class Spool:
                 f"another process uses the spool in {folder}", setting="spool", do="stop it, or choose another folder"
             ) from error
         try:
-            self._db = self._opened()
+            self._tables = SpoolTables(folder / "frames.sqlite")
             self._begin(session_id)
         except sqlite3.DatabaseError as error:
             self._held.close()
@@ -99,17 +90,16 @@ class Spool:
             if self.drop == "block" and size <= self.limit_bytes < self._used + size:
                 return None
             sequence = self.next_sequence
-            with self._transaction():
+            with self._tables.transaction():
                 evicted, refused = self._room_for(size)
                 for old, _ in evicted:
-                    self._db.execute("DELETE FROM frames WHERE sequence = ?", (old,))
+                    self._tables.delete_frame(old)
                     self._note(old, OLDEST_FIRST)
                 if refused:
                     self._note(sequence, refused)
                 else:
-                    self._insert(sequence, capture, size)
-                self._set("next_sequence", str(sequence + 1))
-                self._set("mark", capture.mark)
+                    self._tables.insert_frame(sequence, capture, size)
+                self._tables.set_about(next_sequence=str(sequence + 1), mark=capture.mark)
             self.next_sequence = sequence + 1
             self.mark = capture.mark
             self._used += (0 if refused else size) - sum(freed for _, freed in evicted)
@@ -122,77 +112,52 @@ class Spool:
             frames: Most entries.
             size_bytes: Most bytes of them, unless the first alone has more.
         """
-        with self._lock, self._transaction():
-            drops = [
-                SpooledDrop(sequence=first, last_sequence=last, reason=reason)
-                for first, last, reason in self._db.execute(
-                    "SELECT first_sequence, last_sequence, reason FROM drops WHERE first_sequence > ? ORDER BY 1 LIMIT ?",
-                    (after, frames),
-                )
-            ]
-            sizes = self._db.execute(
-                "SELECT sequence, size_bytes FROM frames WHERE sequence > ? ORDER BY 1 LIMIT ?", (after, frames)
-            ).fetchall()
-            wanted: list[int] = []
-            total = 0
-            for sequence, size in sizes:
-                if wanted and total + size > size_bytes:
-                    break
-                wanted.append(sequence)
-                total += size
-            beyond = sizes[len(wanted)][0] if len(wanted) < len(sizes) else None
-            entries: list[Entry] = [self._frame(sequence) for sequence in wanted]
-            entries += [drop for drop in drops if beyond is None or drop.sequence < beyond]
-            taken = tuple(sorted(entries, key=lambda entry: entry.sequence)[:frames])
-            sent = max(self._sent, *(_last(entry) for entry in taken)) if taken else self._sent
-            if sent > self._sent:
-                self._set("sent", str(sent))
-        self._sent = sent
+        with self._lock:
+            with self._tables.transaction():
+                taken = self._entries(after, frames, size_bytes)
+                sent = max(self._sent, *(_last(entry) for entry in taken)) if taken else self._sent
+                if sent > self._sent:
+                    self._tables.set_about(sent=str(sent))
+            self._sent = sent
         return taken
 
-    def remove(self, sequences: tuple[int, ...]) -> int:
-        """Forget entries that were acknowledged; gives the bytes that came free."""
-        freed = 0
-        with self._lock, self._transaction():
-            for sequence in sequences:
-                row = self._db.execute("DELETE FROM frames WHERE sequence = ? RETURNING size_bytes", (sequence,)).fetchone()
-                freed += row[0] if row else 0
-                self._db.execute("DELETE FROM drops WHERE first_sequence = ?", (sequence,))
-        self._used -= freed
-        return freed
+    def remove(self, sequences: tuple[int, ...]) -> None:
+        """Forget entries that were acknowledged."""
+        with self._lock:
+            with self._tables.transaction():
+                freed = sum(self._tables.delete_frame(sequence) for sequence in sequences)
+                for sequence in sequences:
+                    self._tables.delete_drop(sequence)
+            self._used -= freed
 
     def give_up(self, sequence: int, reason: str) -> None:
         """Turn a frame that can never be sent into a notice of its own; the gateway must not have been given it."""
-        with self._lock, self._transaction():
-            row = self._db.execute("DELETE FROM frames WHERE sequence = ? RETURNING size_bytes", (sequence,)).fetchone()
-            if row is None:
-                return
-            self._db.execute("INSERT INTO drops VALUES (?, ?, ?)", (sequence, sequence, reason))
-        self._used -= row[0]
+        with self._lock:
+            with self._tables.transaction():
+                freed = self._tables.delete_frame(sequence)
+                if freed:
+                    self._tables.insert_drop(sequence, reason)
+            self._used -= freed
 
     def forget_mark(self) -> None:
         """The source was read to its end: the next run begins it anew."""
-        with self._lock, self._transaction():
-            self._set("mark", "")
-        self.mark = ""
+        with self._lock:
+            with self._tables.transaction():
+                self._tables.set_about(mark="")
+            self.mark = ""
 
     def contents(self) -> Contents:
         with self._lock:
-            frames, used = self._db.execute("SELECT count(*), coalesce(sum(size_bytes), 0) FROM frames").fetchone()
-            drops, dropped = self._db.execute(
-                "SELECT count(*), coalesce(sum(last_sequence - first_sequence + 1), 0) FROM drops"
-            ).fetchone()
-        return Contents(frames_count=frames, bytes_used=used, drops_count=drops, dropped_count=dropped)
+            return self._tables.contents()
 
     def is_empty(self) -> bool:
         """Whether nothing waits to be acknowledged, frames or notices."""
         with self._lock:
-            row = self._db.execute("SELECT EXISTS (SELECT 1 FROM frames) OR EXISTS (SELECT 1 FROM drops)").fetchone()
-        return not row[0]
+            return self._tables.is_empty()
 
     def close(self) -> None:
         with self._lock:
-            self._db.close()
+            self._tables.close()
             self._held.close()
 
     def __enter__(self) -> "Spool":
@@ -201,16 +166,8 @@ class Spool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _opened(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.folder / "frames.sqlite", check_same_thread=False, isolation_level=None)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA journal_size_limit = 16777216")
-        db.executescript(_TABLES)
-        return db
-
     def _begin(self, session_id: str) -> None:
-        about = dict(self._db.execute("SELECT name, value FROM about").fetchall())
+        about = self._tables.about()
         if not about:
             about = {
                 "device_id": self.device_id,
@@ -219,9 +176,8 @@ class Spool:
                 "sent": "-1",
                 "mark": "",
             }
-            with self._transaction():
-                for name, value in about.items():
-                    self._set(name, value)
+            with self._tables.transaction():
+                self._tables.set_about(**about)
         if about["device_id"] != self.device_id:
             raise ConfigurationError(
                 f"the spool in {self.folder} belongs to device {about['device_id']}", setting="spool", do="choose another folder"
@@ -230,7 +186,7 @@ class Spool:
         self.next_sequence = int(about["next_sequence"])
         self.mark = about["mark"]
         self._sent = int(about["sent"])
-        self._used = int(self._db.execute("SELECT coalesce(sum(size_bytes), 0) FROM frames").fetchone()[0])
+        self._used = self._tables.contents().bytes_used
 
     def _room_for(self, size: int) -> tuple[list[tuple[int, int]], str]:
         """Which frames (sequence, bytes) go so that a new one fits, and why the new one is refused if it is."""
@@ -240,68 +196,32 @@ class Spool:
         if missing <= 0:
             return [], ""
         evicted: list[tuple[int, int]] = []
-        if self.drop == "oldest":
-            unsent = self._db.execute("SELECT sequence, size_bytes FROM frames WHERE sequence > ? ORDER BY 1", (self._sent,))
-            for sequence, freed in unsent:
-                evicted.append((sequence, freed))
-                missing -= freed
-                if missing <= 0:
-                    return evicted, ""
+        for sequence, freed in self._tables.frame_sizes(self._sent) if self.drop == "oldest" else ():
+            evicted.append((sequence, freed))
+            missing -= freed
+            if missing <= 0:
+                return evicted, ""
         return [], NEWEST_REFUSED
 
     def _note(self, sequence: int, reason: str) -> None:
         """Remember a dropped frame, in the notice of the one before it when that was not handed out yet."""
-        grown = self._db.execute(
-            "UPDATE drops SET last_sequence = ? WHERE last_sequence = ? AND reason = ? AND first_sequence > ?",
-            (sequence, sequence - 1, reason, self._sent),
-        )
-        if grown.rowcount == 0:
-            self._db.execute("INSERT INTO drops VALUES (?, ?, ?)", (sequence, sequence, reason))
+        if not self._tables.grow_drop(sequence, reason, above=self._sent):
+            self._tables.insert_drop(sequence, reason)
 
-    def _insert(self, sequence: int, capture: Capture, size: int) -> None:
-        labels = json.dumps(dict(capture.labels), sort_keys=True)
-        row = (
-            sequence,
-            capture.captured_at_us,
-            capture.media_type,
-            capture.passage_id,
-            labels,
-            capture.traceparent,
-            size,
-            capture.image,
-        )
-        self._db.execute("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-
-    def _frame(self, sequence: int) -> SpooledFrame:
-        captured_at_us, media_type, passage_id, labels, traceparent, image = self._db.execute(
-            "SELECT captured_at_us, media_type, passage_id, labels, traceparent, image FROM frames WHERE sequence = ?",
-            (sequence,),
-        ).fetchone()
-        return SpooledFrame(
-            sequence=sequence,
-            captured_at_us=captured_at_us,
-            image=image,
-            media_type=media_type,
-            passage_id=passage_id,
-            labels=json.loads(labels),
-            traceparent=traceparent,
-        )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                raise OSError(f"the spool in {self.folder} cannot be written: {error}") from error
-            raise
-
-    def _set(self, name: str, value: str) -> None:
-        self._db.execute("INSERT INTO about VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
+    def _entries(self, after: int, frames: int, size_bytes: int) -> tuple[Entry, ...]:
+        sizes = list(islice(self._tables.frame_sizes(after), frames))
+        wanted: list[int] = []
+        total = 0
+        for sequence, size in sizes:
+            if wanted and total + size > size_bytes:
+                break
+            wanted.append(sequence)
+            total += size
+        # A notice behind the first frame that is left out waits for its turn.
+        beyond = sizes[len(wanted)][0] if len(wanted) < len(sizes) else None
+        entries: list[Entry] = [self._tables.frame(sequence) for sequence in wanted]
+        entries += [drop for drop in self._tables.drops(after, frames) if beyond is None or drop.sequence < beyond]
+        return tuple(sorted(entries, key=lambda entry: entry.sequence)[:frames])
 
 
 def _last(entry: Entry) -> int:

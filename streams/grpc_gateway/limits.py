@@ -34,5 +34,5 @@ class GatewayLimits:
     streams_max: int = 256
     streams_per_device_max: int = 4
     sessions_max: int = 1024
-    sequences_remembered: int = 4096
+    sequences_remembered: int = 512
     idle_s: float = 300.0

@@ -42,7 +42,7 @@ class FrameGateway(frames_pb2_grpc.FrameServiceServicer):
         self._places = Places(limits)
         self._draining = asyncio.Event()
 
-    async def StreamFrames(
+    async def StreamFrames(  # noqa: N802  # the proto's name
         self, request_iterator: object, context: "grpc.aio.ServicerContext[Frame, StreamResult]"
     ) -> StreamResult:
         """Count how the frames fare, and say so at the end."""
@@ -53,7 +53,9 @@ class FrameGateway(frames_pb2_grpc.FrameServiceServicer):
             await context.abort(end.code, f"{end.detail} ({counts})")
         return StreamResult(frames_processed=tally.accepted, frames_rejected=tally.rejected, frames_duplicate=tally.duplicate)
 
-    async def StreamFramesAcked(self, request_iterator: object, context: "grpc.aio.ServicerContext[Frame, FrameAck]") -> None:
+    async def StreamFramesAcked(  # noqa: N802  # the proto's name
+        self, request_iterator: object, context: "grpc.aio.ServicerContext[Frame, FrameAck]"
+    ) -> None:
         """Answer each frame as soon as it is safe, in the order of receipt."""
         await context.send_initial_metadata(((IMAGE_BYTES_KEY, str(self.limits.image_bytes_max)),))
         end = await self._carry(context, context.write)

@@ -8,7 +8,7 @@ reads: one that falls behind is sent back to the log. Each event's id is the pos
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from itertools import islice
 
@@ -87,7 +87,7 @@ class ResultStream:
             return {p: self._log.offset_at(RESULTS, p, from_ms) for p in ends}
         return ends
 
-    async def events(self, starts: Mapping[int, int], device_id: str | None) -> AsyncIterator[ServerSentEvent]:
+    async def events(self, starts: Mapping[int, int], device_id: str | None) -> AsyncGenerator[ServerSentEvent, None]:
         """Events for one client, until it goes away."""
         offsets = dict(starts)
         subscription = await self._feed.subscribe()
@@ -113,7 +113,7 @@ class ResultStream:
 
     async def _missed(
         self, subscription: Subscription, offsets: dict[int, int], device_id: str | None
-    ) -> AsyncIterator[ServerSentEvent]:
+    ) -> AsyncGenerator[ServerSentEvent, None]:
         """What the log holds between the client's position and the subscription's start."""
         for partition, stop in sorted(subscription.starts.items()):
             start = offsets.setdefault(partition, stop)

@@ -7,6 +7,7 @@ cannot be decoded is reported and passed over; it never stops a partition.
 """
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -29,6 +30,8 @@ from streams.sdk.values import ReceivedResult, microseconds
 
 _WAIT_S = 0.2
 _REGISTRY_S = 60.0
+# Librdkafka says so and goes on trying by itself.
+_AWAY = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
 _log = structlog.get_logger("hindsight.sdk")
 
 Start = str | datetime | Mapping[int, int]
@@ -131,15 +134,11 @@ class ResultConsumer:
             LogUnavailableError: the topic is not there, or the broker refuses. A broker that is away is waited for.
             RegistryUnavailableError: the registry is needed and away for a minute; the record is given again.
         """
-        message = self._consumer.poll(timeout_s)
-        if message is None:
-            return None
-        error = message.error()
-        if error is not None:
-            if error.retriable() or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
-                return None
-            raise LogUnavailableError(f"reading {message.topic() or RESULTS}: {error}", do="run `hindsight topics`")
-        return self._received(to_record(message, self._namespace))
+        end = time.monotonic() + timeout_s
+        while (record := self._record(end - time.monotonic())) is not None:
+            if (result := self._received(record)) is not None:
+                return result
+        return None
 
     def __iter__(self) -> Iterator[ReceivedResult]:
         """Results for ever."""
@@ -148,9 +147,10 @@ class ResultConsumer:
                 yield result
 
     def until_idle(self, idle_s: float) -> Iterator[ReceivedResult]:
-        """Results until none came for `idle_s` seconds."""
-        while (result := self.receive(idle_s)) is not None:
-            yield result
+        """Results until no record came for `idle_s` seconds."""
+        while (record := self._record(idle_s)) is not None:
+            if (result := self._received(record)) is not None:
+                yield result
 
     def commit(self) -> None:
         """Say that everything given out so far is done with: a restart of the group goes on after it.
@@ -183,6 +183,19 @@ class ResultConsumer:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _record(self, timeout_s: float) -> Record | None:
+        """The next record of any kind, or None when there is none within `timeout_s`."""
+        end = time.monotonic() + timeout_s
+        while True:
+            message = self._consumer.poll(max(0.0, end - time.monotonic()))
+            error = message.error() if message is not None else None
+            if message is not None and error is None:
+                return to_record(message, self._namespace)
+            if error is not None and not error.retriable() and error.code() not in _AWAY:
+                raise LogUnavailableError(f"reading {RESULTS}: {error}", do="run `hindsight topics` to see what is missing")
+            if time.monotonic() >= end:
+                return None
 
     def _received(self, record: Record) -> ReceivedResult | None:
         try:

@@ -616,6 +616,16 @@ def test_many_clients_share_one_thread_and_leave_nothing_behind(world: World, cl
     until(lambda: streams_open(client) == 0 and feeds() == 0)
 
 
+def test_a_stopping_server_ends_its_streams(world: World) -> None:
+    """A gateway that is told to stop ends its streams at once, and does not wait for its clients to go."""
+    with httpx.Client(timeout=30) as client, served(world.app()) as url:
+        opened = client.send(client.build_request("GET", f"{url}/results/stream"), stream=True)
+        assert opened.status_code == 200
+        until(lambda: any(thread.name == "result-feed" for thread in threading.enumerate()))
+    assert not any(thread.name == "result-feed" for thread in threading.enumerate())
+    opened.close()
+
+
 def test_a_record_that_cannot_be_read_is_passed_over(world: World, client: httpx.Client) -> None:
     """Garbage on the topic does not end the streams."""
     with following(client, device_id="gate-1") as events:

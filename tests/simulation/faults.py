@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from schemas.catalogue import DEAD_LETTERS
 from schemas.errors import (
     BlobStoreUnavailableError,
     InferenceTimeoutError,
@@ -68,7 +69,8 @@ class Life:
 class FaultyAppender:
     """An owner's own producer. When a record is not taken, none that was queued behind it is: no gaps.
 
-    Plants: `gap` lets the later ones through; `overtake` lets a later record go first.
+    Plants: `gap` lets the later ones through; `overtake` lets a later record go first; `garbage_is_dropped` loses
+    what goes to the dead letters.
     """
 
     def __init__(self, log: MemoryLog, life: Life, *, plant: str = "") -> None:
@@ -90,6 +92,8 @@ class FaultyAppender:
             if weather.strikes(weather.trouble):
                 self._broken += 1
                 raise LogUnavailableError("the broker is away")
+            if self._plant == "garbage_is_dropped" and outgoing.topic == DEAD_LETTERS:
+                return Position(topic=outgoing.topic, partition=0, offset=0)
             position = self._log.append_now(outgoing)
             await self._life.risk()
             if weather.strikes(weather.trouble):
@@ -125,9 +129,10 @@ class FaultyViewStore:
         if self._plant == "no_comparing":
             expected = (await self._store.load(view, partition, ())).position
         if self._plant == "two_steps":
-            await self._store.save(view, partition, expected=expected, position=expected, changes=changes)
+            if not await self._store.save(view, partition, expected=expected, position=position, changes={}):
+                return False
             await self._life.risk()
-            changes = {}
+            expected = position
         done = await self._store.save(view, partition, expected=expected, position=position, changes=changes)
         if done:
             self._watch.moved(view, partition, position)
@@ -145,10 +150,11 @@ class FaultyViewStore:
 
 
 class ForgetfulViewStore(MemoryViewStore):
-    """A view store that can be flushed."""
+    """A view store that can be flushed. Plant: `flush_keeps_position` forgets the states only."""
 
-    def forget(self) -> None:
-        self._positions.clear()
+    def forget(self, plant: str) -> None:
+        if plant != "flush_keeps_position":
+            self._positions.clear()
         self._states.clear()
 
 
@@ -158,6 +164,7 @@ class Watch:
 
     positions: dict[tuple[str, int], int] = field(default_factory=dict)
     went_back: list[str] = field(default_factory=list)
+    flushes: int = 0
 
     def moved(self, view: str, partition: int, position: int) -> None:
         before = self.positions.get((view, partition), 0)
@@ -167,6 +174,7 @@ class Watch:
 
     def flushed(self) -> None:
         self.positions.clear()
+        self.flushes += 1
 
 
 class FaultyBlobs:

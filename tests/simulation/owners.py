@@ -16,7 +16,7 @@ from processors.step import Ports, Step
 from streams.memory import MemoryLog
 from tests.simulation.faults import Life
 
-_POLL_S = 0.05
+_POLL_S = 0.2
 Made = tuple[Step[Any], Ports[Any], Life]
 
 
@@ -41,9 +41,7 @@ class Owner:
         self._group, self._log, self._plant = group, log, plant
         self._acknowledged: set[int] = set()
         self._next = self._first = group.committed[partition]
-        self._runner: PartitionRunner[Any] = PartitionRunner(
-            self.step, ports, partition, window=8, batch=4, failed=self._failed
-        )
+        self._runner: PartitionRunner[Any] = PartitionRunner(self.step, ports, partition, window=8, batch=4, failed=self._failed)
         self._feeding = asyncio.create_task(self._feed())
         self._ending: asyncio.Task[None] | None = None
         self.life.end = self.end

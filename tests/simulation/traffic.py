@@ -21,7 +21,7 @@ from streams.publishing import FramePublisher, IncomingFrame
 from streams.records import Clock, Outgoing
 
 CODES = ("MSCU1234566", "CSQU3054383", "TGHU7599330", "MSKU0000001", "")
-_FRAMES_EACH = 14
+_FRAMES_EACH = 12
 
 
 @cache

@@ -23,6 +23,7 @@ MODULES = (
     "topology.cli.demo",
     "topology.cli.worker",
     "topology.cli.doors",
+    "topology.cli.publish",
     "topology.cli.results",
     "topology.cli.blobs",
     "topology.cli.at",

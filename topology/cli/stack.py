@@ -186,10 +186,7 @@ def _status_cells(row: dict[str, object]) -> tuple[object, ...]:
 
 def _log_paths(server: str | None) -> list[Path]:
     layout = _stack_of_home().layout
-    if server is None:
-        paths = sorted(layout.logs.glob("*.log"))
-    else:
-        paths = [layout.log(server)]
+    paths = sorted(layout.logs.glob("*.log")) if server is None else [layout.log(server)]
     if not paths or not all(path.exists() for path in paths):
         known = ", ".join(path.stem for path in sorted(layout.logs.glob("*.log"))) or "none yet"
         raise ConfigurationError(f"there is no log of {server or 'anything'} under {layout.logs}", do=f"logs there: {known}")

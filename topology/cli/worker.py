@@ -17,12 +17,12 @@ def worker(
     ] = None,
 ) -> None:
     """Run processors: assess, infer, derive, release, views. Several workers share the partitions."""
-    from topology import wiring
     from topology.configuration import load
+    from topology.processing import PROCESSORS
     from topology.telemetry import set_up
     from topology.worker import check_names, run_worker
 
     settings = load().settings
     set_up(settings.telemetry, service="worker")
-    names = wiring.PROCESSORS if processors == "all" else check_names(tuple(p.strip() for p in processors.split(",")))
+    names = PROCESSORS if processors == "all" else check_names(tuple(p.strip() for p in processors.split(",")))
     raise typer.Exit(asyncio.run(run_worker(settings, names, metrics_port=metrics_port or settings.worker.metrics_port)))

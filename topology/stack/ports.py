@@ -61,11 +61,11 @@ def choose(
         if name in fixed:
             chosen[name] = fixed[name]
             continue
-        port = _first_free([preferred[name]] if name in preferred else [], candidates, taken)
-        if port is None:
+        found = _first_free([preferred[name]] if name in preferred else [], candidates, taken)
+        if found is None:
             raise ConfigurationError(f"no free port was found for {name}", setting=f"stack.ports.{name}")
-        chosen[name] = port
-        taken.add(port)
+        chosen[name] = found
+        taken.add(found)
     return chosen
 
 

@@ -1,8 +1,11 @@
 """Where an edge device's frames come from."""
 
 import io
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 
 import av
 import pytest
@@ -68,6 +71,22 @@ def test_a_folder_gives_its_images_by_name_and_loops(tmp_path: Path) -> None:
     assert [c.media_type for c in captures][:3] == ["image/jpeg", "image/png", "image/webp"]
     rest = open_source(str(tmp_path), fps=0, clock=clock, after=captures[3].mark, loop=True)
     assert next(rest).image == b"b.png"
+
+
+def test_an_address_is_read_as_a_camera(video: Path) -> None:
+    """A stream behind an address gives its frames, thinned, without marks: it has no place to go on from."""
+    handler = partial(SimpleHTTPRequestHandler, directory=video.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        serving = Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            where = f"http://127.0.0.1:{server.server_port}/{video.name}"
+            captures = list(open_source(where, fps=2, clock=clock))
+        finally:
+            server.shutdown()
+            serving.join()
+    assert len(captures) == 6
+    assert {c.mark for c in captures} == {""}
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:

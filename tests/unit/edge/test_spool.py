@@ -5,7 +5,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -15,6 +17,7 @@ from streams.edge import Capture, Spool, SpooledDrop, SpooledFrame
 ROOM_FOR_THREE = 3 * (1000 + 512)
 OFFERER = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from streams.edge import Capture, Spool
 with Spool(Path(sys.argv[1]), device_id="gate-1", limit_bytes=10**8) as spool:
@@ -160,7 +163,7 @@ def test_a_full_disk_is_an_error_and_the_spool_goes_on(tmp_path: Path) -> None:
     """When the disk takes no more, the offer fails as OSError; nothing of it is kept, and later offers work."""
     with opened(tmp_path, limit_bytes=10**9) as spool:
         spool.offer(capture())
-        database = spool._db  # the only way to a full disk without one
+        database = spool._tables._db  # the only way to a full disk without one
         pages = database.execute("PRAGMA page_count").fetchone()[0]
         database.execute(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(OSError, match="cannot be written"):
@@ -170,3 +173,32 @@ def test_a_full_disk_is_an_error_and_the_spool_goes_on(tmp_path: Path) -> None:
         assert again is not None
         assert (again.sequence, spool.contents().frames_count) == (1, 2)
         assert isinstance(database, sqlite3.Connection)
+
+
+def test_threads_may_offer_take_and_remove_at_once(tmp_path: Path) -> None:
+    """With one thread offering and two sending, nothing handed out is dropped, and the books balance in the end."""
+    offered, acknowledged, noticed, missing = 600, set[int](), set[int](), []
+    done = Event()
+
+    def send(spool: Spool) -> None:
+        while not done.is_set():
+            for entry in spool.take(-1, frames=2, size_bytes=10**6):
+                if isinstance(entry, SpooledFrame):
+                    acknowledged.add(entry.sequence)
+                else:
+                    noticed.update(range(entry.sequence, entry.last_sequence + 1))
+                spool.remove((entry.sequence,))
+
+    with opened(tmp_path) as spool, ThreadPoolExecutor(2) as threads:
+        sending = [threads.submit(send, spool) for _ in range(2)]
+        for _ in range(offered):
+            spool.offer(capture())
+        done.set()
+        for one in sending:
+            one.result()
+        for entry in spool.take(-1, frames=10**6, size_bytes=10**9):
+            rest = {entry.sequence} if isinstance(entry, SpooledFrame) else set(range(entry.sequence, entry.last_sequence + 1))
+            missing += rest
+        assert acknowledged.isdisjoint(noticed)
+        assert acknowledged | noticed | set(missing) == set(range(offered))
+        assert spool._used == spool.contents().bytes_used

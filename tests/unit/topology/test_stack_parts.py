@@ -28,7 +28,9 @@ def taken_port() -> Iterator[int]:
 def test_ports_are_chosen_free_and_different() -> None:
     """A preferred port that is taken, or wanted twice, is replaced by a free one."""
     with taken_port() as taken:
-        chosen = ports.choose(["a", "b", "c"], fixed={}, preferred={"a": taken, "b": 29999, "c": 29999}, among=range(29990, 30100))
+        chosen = ports.choose(
+            ["a", "b", "c"], fixed={}, preferred={"a": taken, "b": 29999, "c": 29999}, among=range(29990, 30100)
+        )
     assert chosen["a"] != taken
     assert chosen["b"] == 29999
     assert len(set(chosen.values())) == 3
@@ -58,7 +60,13 @@ def test_backoff_doubles_up_to_its_limit() -> None:
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     """What is read back from a plan file is what was written, and only its owner may read the file."""
     program = Program(
-        name="x", argv=("a", "b"), environment={"K": "v"}, ports={"x": 1}, needs=("y",), probe=http_probe("http://h:1/"), generation=2
+        name="x",
+        argv=("a", "b"),
+        environment={"K": "v"},
+        ports={"x": 1},
+        needs=("y",),
+        probe=http_probe("http://h:1/"),
+        generation=2,
     )
     plan = Plan(programs=(program,), endpoints=Endpoints(s3_secret_key="k"), ports={"x": 1}, revision=3, owner=ProcessKey(1, 2))
     write_plan(tmp_path / "plan.json", plan)
@@ -141,7 +149,10 @@ def test_kafka_is_ready_when_it_lists_itself(brokers: int, error: int, is_ready:
 
 def test_redis_that_loads_is_not_ready() -> None:
     """A Redis that still reads its file answers LOADING, which is not ready."""
-    with _answering(b"-LOADING Redis is loading the dataset in memory\r\n") as port, pytest.raises(probes.NotReadyError, match="LOADING"):
+    with (
+        _answering(b"-LOADING Redis is loading the dataset in memory\r\n") as port,
+        pytest.raises(probes.NotReadyError, match="LOADING"),
+    ):
         probes.redis_answers(host="127.0.0.1", port=port)
 
 

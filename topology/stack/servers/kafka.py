@@ -27,7 +27,7 @@ def program(layout: Layout, ports: Mapping[str, int], *, jars: Path, java: str) 
     conf.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     settings_file = conf / "server.properties"
-    settings_file.write_text("".join(f"{key}={value}\n" for key, value in _properties(ports, folder).items()))
+    settings_file.write_text("".join(f"{key}={value}\n" for key, value in properties(ports, folder).items()))
     log_settings = Path(__file__).with_name("log4j2.xml")
     run = [java, "-Xmx512m", "-XX:-UsePerfData", f"-Djava.io.tmpdir={conf}", f"-Dlog4j2.configurationFile={log_settings}"]
     run += ["-cp", f"{jars}/*"]
@@ -45,7 +45,8 @@ def program(layout: Layout, ports: Mapping[str, int], *, jars: Path, java: str) 
     )
 
 
-def _properties(ports: Mapping[str, int], folder: Path) -> dict[str, object]:
+def properties(ports: Mapping[str, int], folder: Path) -> dict[str, object]:
+    """The broker's settings; docker-compose.yml has the same ones where they decide behaviour."""
     broker, controller = ports["kafka"], ports["kafka.controller"]
     return {
         "process.roles": "broker,controller",

@@ -25,6 +25,8 @@ def program(layout: Layout, ports: Mapping[str, int], *, redis_server: str) -> P
         "port": ports["redis"],
         "dir": f'"{folder}"',
         "daemonize": "no",
+        # Writing its title would overwrite its environment, by which the stack finds what it started.
+        "set-proc-title": "no",
         "appendonly": "yes",
         "appendfsync": "everysec",
         # The append-only file is enough; a second copy would cost a fork each time.

@@ -1,0 +1,119 @@
+"""The states of one step's partition, as the view store keeps them beside the position that they reflect.
+
+Guarantees: states and position move together or not at all; a store that is behind is caught up from the log, emitting
+nothing; one that is ahead of the log is not believed. `partition` asks here before it decides, and stores here before
+it acknowledges.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, writer_of
+from processors.step import Ports, Step
+from schemas.codec import decode
+from schemas.errors import ConsistencyError, ContractError, DecodeError, TransientError
+from schemas.plain import canonical_json, from_plain
+from streams.ports import Stored
+from streams.records import Record
+
+S = TypeVar("S")
+log = structlog.get_logger()
+_CATCH_UP_RECORDS = 2000
+
+
+class KeptStates(Generic[S]):
+    """States of one partition of one step."""
+
+    def __init__(self, step: Step[S], ports: Ports[S], partition: int) -> None:
+        self._step = step
+        self._ports = ports
+        self._partition = partition
+
+    def decode(self, record: Record) -> Any:
+        """The record's event.
+
+        Raises:
+            ContractError: it is not an event of this topic, or claims a name that is reserved.
+        """
+        event = decode(record.value, record.topic, self._ports.schemas)
+        refuse_reserved(self._step.key(event))
+        return event
+
+    async def load(self, keys: tuple[str, ...], offset: int) -> Stored:
+        """The named states and the position, which is `offset` or further; caught up from the log when it was not.
+
+        Raises:
+            ConsistencyError: the position is beyond the end of the log.
+            TransientError: the view store or the log is away, or another owner moved the position meanwhile.
+        """
+        while (stored := await self._ports.views.load(self._step.name, self._partition, (*keys, SOURCES_KEY))).position < offset:
+            earliest = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).earliest
+            start = max(stored.position, min(earliest, offset))
+            await self._catch_up(stored.position, start, min(offset, start + _CATCH_UP_RECORDS))
+        if stored.position > offset:
+            await self._believe(stored.position)
+        return stored
+
+    async def save(self, expected: int, position: int, states: Mapping[str, S], seen: Seen) -> None:
+        """Store changed states with their new position, if the stored one is still the expected one.
+
+        Raises:
+            TransientError: it is not, or the view store is away.
+        """
+        changes = {key: canonical_json(state) for key, state in states.items()}
+        changes[SOURCES_KEY] = canonical_json(seen)
+        if not await self._ports.views.save(
+            self._step.name, self._partition, expected=expected, position=position, changes=changes
+        ):
+            raise TransientError(f"{self._step.name} {self._partition}: another owner moved the position; looking again")
+
+    def unpack(self, stored: Stored, keys: tuple[str, ...]) -> tuple[dict[str, S], Seen]:
+        """States by key, for the keys that have one, and the sources seen.
+
+        Raises:
+            ConsistencyError: what is stored was not written by this version.
+        """
+        try:
+            states = {k: from_plain(self._step.state_type, json.loads(stored.states[k])) for k in keys if k in stored.states}
+            raw = stored.states.get(SOURCES_KEY)
+            return states, Seen() if raw is None else from_plain(Seen, json.loads(raw))
+        except (DecodeError, ValueError) as error:
+            raise ConsistencyError(
+                f"{self._step.name} {self._partition}: a stored state cannot be read: {error}",
+                do="empty this view in the view store; it is built anew from the log",
+            ) from error
+
+    async def _catch_up(self, position: int, start: int, stop: int) -> None:
+        """Fold a piece of the log, emitting nothing: what it caused is on the log already."""
+        name, topic = self._step.name, self._step.topic
+        log.info("catching up", processor=name, partition=self._partition, start=start, stop=stop)
+        records = await asyncio.to_thread(lambda: list(self._ports.log.read(topic, self._partition, start, stop)))
+        found = [(e, writer_of(r)) for r in records if (e := self._event_or_none(r)) is not None]
+        keys = tuple(sorted({k for e, _ in found if (k := self._step.key(e)) is not None}))
+        stored = await self._ports.views.load(name, self._partition, (*keys, SOURCES_KEY))
+        states, seen = self.unpack(stored, keys)
+        for event, writer in found:
+            if not seen.is_repeat(event, writer):
+                seen = seen.with_event(event, writer)
+                if (key := self._step.key(event)) is not None:
+                    states[key] = self._step.fold(states.get(key, self._step.initial), event)
+        await self.save(position, stop, states, seen)
+
+    async def _believe(self, position: int) -> None:
+        """A position may be ahead of what comes next, but not of the log: then it belongs to another log."""
+        end = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).end
+        if position > end:
+            raise ConsistencyError(
+                f"{self._step.name} {self._partition}: the view store reflects {position} records, and the log holds {end}",
+                do="the view store belongs to another log, or the log was cut: empty it, and it is built anew from the log",
+            )
+
+    def _event_or_none(self, record: Record) -> Any:
+        try:
+            return self.decode(record)
+        except ContractError:
+            return None

@@ -1,0 +1,79 @@
+"""Doctor's checks of what runs on the servers: topics, schemas, blobs, the models and what Triton has loaded of them."""
+
+import asyncio
+
+from topology.configuration import Configuration
+from topology.findings import Check, Finding
+
+
+def check_topics(configuration: Configuration) -> Finding:
+    from topology import wiring
+
+    differences = wiring.topics(configuration.settings).differences()
+    if not differences:
+        return Finding("topics", "ok", "all as the catalogue says")
+    missing = [d.topic for d in differences if d.what == "topic"]
+    if missing and len(missing) == len(differences):
+        return Finding("topics", "warn", f"{len(missing)} are missing", "start a worker or a gateway; each makes what is missing")
+    first = next(d for d in differences if d.what != "topic")
+    return Finding(
+        "topics",
+        "fail",
+        f"{len(differences)} differences; {first.topic} has {first.what} {first.found}, not {first.wanted}",
+        "hindsight topics lists them all",
+    )
+
+
+def check_schemas(configuration: Configuration) -> Finding:
+    from schemas.catalogue import TOPIC_OF
+    from topology import wiring
+
+    known = wiring.schemas(configuration.settings)
+    missing = [event.__name__ for event in TOPIC_OF if not known.is_registered(event)]
+    if missing:
+        seen = f"{len(missing)} of {len(TOPIC_OF)} are not in the registry: {', '.join(missing[:3])}"
+        return Finding("schemas", "warn", seen, "start a worker or a gateway; each registers them")
+    return Finding("schemas", "ok", f"all {len(TOPIC_OF)} are in the registry as they are here")
+
+
+def check_models(configuration: Configuration) -> Finding:
+    from topology import models
+
+    if "triton" not in configuration.settings.stack.servers:
+        return Finding("models", "ok", "Triton is not part of this stack")
+    names = models.releases()
+    for name in names:
+        models.release_steps(configuration.home, name)
+    return Finding("models", "ok", f"the repository has {', '.join(names)}")
+
+
+def check_loaded(configuration: Configuration) -> Finding:
+    from topology import commands
+
+    settings = configuration.settings
+    state = commands.releases_now(settings)
+    if state.in_force is None:
+        return Finding(
+            "release", "warn", f"none of {settings.pipeline.name} is in force", "hindsight releases register NAME, then releases promote NAME"
+        )
+    absent = asyncio.run(_absent(settings.triton.endpoints, state.in_force))
+    if absent:
+        return Finding(
+            "release", "fail", f"{state.in_force} is in force and not ready on {', '.join(absent)}", "see that a worker runs the release processor"
+        )
+    return Finding("release", "ok", f"{state.in_force} is in force and ready")
+
+
+async def _absent(endpoints: tuple[str, ...], release: str) -> list[str]:
+    from streams.triton import TritonModels
+
+    absent = []
+    for endpoint in endpoints:
+        server = TritonModels(endpoint)
+        if not await server.is_ready(release):
+            absent.append(endpoint)
+        await server.close()
+    return absent
+
+
+PIPELINE_CHECKS: list[Check] = [check_topics, check_schemas, check_models, check_loaded]

@@ -1,0 +1,93 @@
+"""The composition root, processors: which steps a worker runs, and on what.
+
+`wiring` builds the clients; this module builds the steps on them; `worker` runs them.
+"""
+
+from collections.abc import Callable
+
+from processors.assess.core import Limits
+from processors.assess.step import AssessStep
+from processors.derive.step import DeriveStep
+from processors.infer.core import Route
+from processors.infer.step import InferStep, Retries
+from processors.release.follower import ReleaseFollower
+from processors.release.step import ReleaseStep
+from processors.rules.contract import load as load_rules
+from processors.views.catalogue import VIEWS
+from processors.views.step import ViewStep
+from schemas.types import FrameRef
+from streams.ports import Inference
+from streams.records import system_clock
+from topology.agents import FaustLimits, Group
+from topology.settings import Settings
+from topology.wiring import Clients
+
+PROCESSORS = ("assess", "infer", "derive", "release", "views")
+
+
+def groups(
+    settings: Settings, names: tuple[str, ...], using: Clients, *, follower: ReleaseFollower | None, inference: Inference | None
+) -> tuple[Group, ...]:
+    """The named processors, ready to be bound."""
+    return tuple(_group(settings, name, using, follower, inference) for name in names)
+
+
+def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollower | None, inference: Inference | None) -> Group:
+    worker = settings.worker
+    window, batch = worker.window_per_partition, worker.batch_records
+    match name:
+        case "assess":
+            step = AssessStep(
+                using.blobs,
+                limits=Limits(),
+                max_bytes=settings.gateway.max_message_bytes,
+                max_pixels=settings.http.max_pixels,
+            )
+            return Group(name=name, steps=(step,), window=window, batch=batch)
+        case "infer":
+            assert follower is not None, "infer is never built without a follower"
+            assert inference is not None, "infer is never built without a client"
+            return Group(name=name, steps=(_infer(settings, using, follower, inference),), window=window, batch=batch)
+        case "derive":
+            return Group(name=name, steps=(DeriveStep(load_rules(settings.pipeline.rules)),), window=batch, batch=batch)
+        case "release":
+            return Group(name=name, steps=(ReleaseStep(),), window=batch, batch=batch)
+        case "views":
+            return Group(name=name, steps=tuple(ViewStep(view) for view in VIEWS.values()), window=batch, batch=batch)
+        case _:
+            raise AssertionError(f"{name} is checked against PROCESSORS before")
+
+
+def _infer(settings: Settings, using: Clients, follower: ReleaseFollower, inference: Inference) -> InferStep:
+    return InferStep(
+        pipeline=settings.pipeline.name,
+        route=router(follower),
+        inference=inference,
+        blobs=using.blobs,
+        clock=system_clock,
+        retries=Retries(
+            attempts_max=settings.worker.attempts,
+            backoff_first_s=settings.worker.retry_first_s,
+            backoff_most_s=settings.worker.retry_longest_s,
+        ),
+        concurrency=settings.worker.concurrent_calls,
+    )
+
+
+def router(follower: ReleaseFollower) -> Callable[[FrameRef], Route]:
+    """The release in force for a frame, as far as the follower has read."""
+
+    def route(frame: FrameRef) -> Route:
+        state, offset = follower.current()
+        return Route(release=state.in_force, parameters=state.thresholds(), releases_offset=offset)
+
+    return route
+
+
+def faust_limits(settings: Settings) -> FaustLimits:
+    kafka = settings.kafka
+    return FaustLimits(
+        session_timeout_s=kafka.session_timeout_s,
+        heartbeat_s=kafka.heartbeat_interval_s,
+        request_timeout_s=kafka.request_timeout_s,
+    )
