@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test up down lint unit lock proto clean
+.PHONY: demo test test-packages up down lint unit lock proto clean
 
 demo: $(READY)
 	$(BIN)/hindsight up
@@ -14,8 +14,12 @@ demo: $(READY)
 	@echo
 	@echo "the stack is left up: make down stops it"
 
-test: $(READY) lint
+test: $(READY) test-packages lint
 	$(BIN)/python -m pytest
+
+# The tests hold docker-compose.yml against a real parser of compose files.
+test-packages:
+	@command -v docker-compose >/dev/null || { echo "installing docker-compose for the tests"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends docker-compose >/dev/null; }
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit tests/property

@@ -12,7 +12,7 @@ RETRIES = Counter("hindsight_retries_total", "Waits for something that was away.
 IN_FLIGHT = Gauge("hindsight_window_in_flight", "Records in the window.", _PLACE)
 POSITION = Gauge("hindsight_position", "Next offset to commit.", _PLACE)
 LAG_RECORDS = Gauge("hindsight_lag_records", "Records on the topic that are not committed.", _PLACE)
-LAG_SECONDS = Gauge("hindsight_lag_seconds", "Age of the newest committed record at its commit.", _PLACE)
+LAG_SECONDS = Gauge("hindsight_lag_seconds", "Age of the oldest record that is not committed; 0 when there is none.", _PLACE)
 BATCH_RECORDS = Histogram(
     "hindsight_commit_batch_records", "Records in a commit.", ("processor",), buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )
@@ -24,6 +24,6 @@ CALL_SECONDS = Histogram(
 )
 FRAME_TO_RESULT_SECONDS = Histogram(
     "hindsight_frame_to_result_seconds",
-    "From a frame's arrival at the door to its result.",
+    "From a frame's capture, by its device's clock, to its result.",
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )

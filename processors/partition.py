@@ -29,7 +29,6 @@ from processors.metrics import (
     DEAD_LETTERS,
     EVENTS_OUT,
     IN_FLIGHT,
-    LAG_SECONDS,
     POSITION,
     RECORDS,
     REPEATS,
@@ -37,7 +36,7 @@ from processors.metrics import (
 )
 from processors.repeats import Seen, writer_of
 from processors.step import NOTHING, Cause, Ports, Prepared, Step
-from processors.tracing import consuming
+from processors.tracing import consuming, storing
 from schemas.envelope import header
 from schemas.errors import ContractError, TransientError
 from schemas.types import SourcePosition
@@ -190,7 +189,8 @@ class PartitionRunner(Generic[S]):
             position = item.record.offset + 1
         await self._append(outs)
         if position > stored.position:
-            await self._kept.save(stored.position, position, changed, seen)
+            with storing(self._step.name, items[-1].cause):
+                await self._kept.save(stored.position, position, changed, seen)
             self._measure(items, position)
         self._reached = position
 
@@ -260,4 +260,3 @@ class PartitionRunner(Generic[S]):
         RECORDS.labels(*self._labels).inc(len(items))
         BATCH_RECORDS.labels(self._step.name).observe(len(items))
         POSITION.labels(*self._labels).set(position)
-        LAG_SECONDS.labels(*self._labels).set(max(0.0, self._ports.clock() / 1e6 - items[-1].record.appended_at_ms / 1e3))

@@ -38,6 +38,15 @@ def calling(what: str, **attributes: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def storing(processor: str, cause: Cause | None) -> Iterator[None]:
+    """A span for one write of states; child of the last record that it counts, since one write may count many."""
+    parent = _propagator.extract({"traceparent": cause.traceparent}) if cause is not None and cause.traceparent else None
+    with _tracer.start_as_current_span("viewstore.save", context=parent, kind=trace.SpanKind.CLIENT) as span:
+        span.set_attribute("hindsight.processor", processor)
+        yield
+
+
 def current_traceparent(fallback: str = "") -> str:
     """The running span as a W3C traceparent; the fallback when no span is recorded."""
     carrier: dict[str, str] = {}

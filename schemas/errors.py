@@ -80,15 +80,20 @@ class InferenceUnavailableError(TransientError):
 
 
 class InferenceTimeoutError(TransientError):
-    """The inference server took longer than the deadline."""
+    """The inference server at `endpoint` took longer than the deadline."""
+
+    def __init__(self, message: str, *, endpoint: str = "") -> None:
+        super().__init__(message)
+        self.endpoint = endpoint
 
 
 class StepFailedError(HindsightError):
-    """The ensemble answered that a step failed; `step` is its name, or None when the server named none."""
+    """The ensemble at `endpoint` answered that a step failed; `step` is its name, or None when the server named none."""
 
-    def __init__(self, message: str, *, step: str | None) -> None:
+    def __init__(self, message: str, *, step: str | None, endpoint: str = "") -> None:
         super().__init__(message)
         self.step = step
+        self.endpoint = endpoint
 
 
 class ConsistencyError(HindsightError):

@@ -34,14 +34,24 @@ class S3BlobStore:
         bucket: Made when it is not there.
     """
 
-    def __init__(self, endpoint: str, *, access_key: str, secret_key: str, bucket: str, secure: bool = False) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        access_key: str,
+        secret_key: str,
+        bucket: str,
+        secure: bool = False,
+        region: str = "us-east-1",
+        timeout_s: float = 10.0,
+    ) -> None:
         pool = PoolManager(
             maxsize=32,
-            timeout=Timeout(connect=2.0, read=10.0),
+            timeout=Timeout(connect=min(2.0, timeout_s), read=timeout_s),
             retries=Retry(total=3, backoff_factor=0.1, status_forcelist=[500, 502, 503, 504]),
         )
         self._client = Minio(
-            endpoint, access_key=access_key, secret_key=secret_key, secure=secure, region="us-east-1", http_client=pool
+            endpoint, access_key=access_key, secret_key=secret_key, secure=secure, region=region, http_client=pool
         )
         self.bucket = bucket
 

@@ -25,8 +25,8 @@ class RegistrySchemas:
         url: Base address of the Confluent-compatible API.
     """
 
-    def __init__(self, url: str, namespace: Namespace = Namespace()) -> None:
-        self._client = SchemaRegistryClient({"url": url, "timeout": 5})
+    def __init__(self, url: str, namespace: Namespace = Namespace(), *, timeout_s: float = 5.0) -> None:
+        self._client = SchemaRegistryClient({"url": url, "timeout": timeout_s})
         self._prefix = f"{namespace.prefix}." if namespace.prefix else ""
         self._ids: dict[type, int] = {}
         self._texts: dict[int, str] = {}

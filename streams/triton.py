@@ -54,7 +54,7 @@ class TritonInference:
                 release, inputs, model_version="1", outputs=outputs, headers=headers, client_timeout=self._timeout_s
             )
         except InferenceServerException as error:
-            raise translated(error, release) from error
+            raise translated(error, release, self.endpoint) from error
         except grpc.RpcError as error:
             raise InferenceUnavailableError(f"Triton at {self.endpoint}: {error}") from error
         return Answer(result_json=_bytes(answer, "RESULT"), report_json=_bytes(answer, "REPORT"), endpoint=self.endpoint)
@@ -85,7 +85,7 @@ class TritonModels:
         try:
             return bool(await self._client.is_model_ready(release, "1", client_timeout=5.0))
         except InferenceServerException as error:
-            found = translated(error, release)
+            found = translated(error, release, self._endpoint)
             if isinstance(found, InferenceUnavailableError) and not _is_not_ready(error):
                 raise found from error
             return False
@@ -104,20 +104,20 @@ class TritonModels:
         await self._client.close()
 
 
-def translated(error: InferenceServerException, release: str) -> HindsightError:
+def translated(error: InferenceServerException, release: str, endpoint: str) -> HindsightError:
     """Triton's error as ours; a failed step or a dead model process is named."""
     status, message = _status(error), str(error.message())
     if status == "DEADLINE_EXCEEDED":
-        return InferenceTimeoutError(f"{release}: no answer within the deadline")
+        return InferenceTimeoutError(f"{release}: no answer from {endpoint} within the deadline", endpoint=endpoint)
     if status in ("UNAVAILABLE", "CANCELLED") or _is_not_ready(error):
         return InferenceUnavailableError(
             f"{release}: {message}", do="check that Triton runs and has the release: `hindsight status`"
         )
     step = _STEP.search(message)
     if step is not None:
-        return StepFailedError(message, step=step["step"])
+        return StepFailedError(message, step=step["step"], endpoint=endpoint)
     stub = _STUB.search(message)
-    return StepFailedError(message, step=stub["model"] if stub is not None else None)
+    return StepFailedError(message, step=stub["model"] if stub is not None else None, endpoint=endpoint)
 
 
 def _is_not_ready(error: InferenceServerException) -> bool:

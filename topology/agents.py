@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import faust
@@ -41,8 +42,12 @@ class Group:
     batch: int
 
 
-def faust_app(group: str, *, bootstrap_servers: str, namespace: Namespace, limits: FaustLimits) -> faust.App:
-    """An app that owns no topics of its own: what exists is the catalogue's, and nothing is created on the side."""
+def faust_app(group: str, *, bootstrap_servers: str, namespace: Namespace, limits: FaustLimits, folder: str) -> faust.App:
+    """An app that owns no topics of its own: what exists is the catalogue's, and nothing is created on the side.
+
+    Args:
+        folder: Where Faust makes the folders for tables that no app of ours has.
+    """
     return faust.App(
         namespace.group(group),
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
@@ -61,6 +66,7 @@ def faust_app(group: str, *, bootstrap_servers: str, namespace: Namespace, limit
         broker_request_timeout=limits.request_timeout_s,
         consumer_max_fetch_size=1 << 20,
         store="memory://",
+        datadir=folder,
     )
 
 
@@ -82,8 +88,11 @@ class Agents:
         failed: Callable[[BaseException], None],
     ) -> None:
         self._apps = []
+        self._folder = TemporaryDirectory(prefix="hindsight-faust-")
         for group in groups:
-            app = faust_app(group.name, bootstrap_servers=bootstrap_servers, namespace=namespace, limits=limits)
+            app = faust_app(
+                group.name, bootstrap_servers=bootstrap_servers, namespace=namespace, limits=limits, folder=self._folder.name
+            )
             for step in group.steps:
                 bind(app, step, ports, namespace=namespace, window=group.window, batch=group.batch, failed=failed)
             self._apps.append(app)
@@ -98,3 +107,4 @@ class Agents:
     async def stop(self) -> None:
         """Leave the groups; what was in flight was not acknowledged and comes again."""
         await asyncio.gather(*(app.stop() for app in self._apps))
+        self._folder.cleanup()

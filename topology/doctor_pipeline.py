@@ -53,14 +53,12 @@ def check_loaded(configuration: Configuration) -> Finding:
     settings = configuration.settings
     state = commands.releases_now(settings)
     if state.in_force is None:
-        return Finding(
-            "release", "warn", f"none of {settings.pipeline.name} is in force", "hindsight releases register NAME, then releases promote NAME"
-        )
+        seen = f"none of {settings.pipeline.name} is in force"
+        return Finding("release", "warn", seen, "hindsight releases register NAME, then hindsight releases promote NAME")
     absent = asyncio.run(_absent(settings.triton.endpoints, state.in_force))
     if absent:
-        return Finding(
-            "release", "fail", f"{state.in_force} is in force and not ready on {', '.join(absent)}", "see that a worker runs the release processor"
-        )
+        seen = f"{state.in_force} is in force and not ready on {', '.join(absent)}"
+        return Finding("release", "fail", seen, "see that a worker runs the release processor")
     return Finding("release", "ok", f"{state.in_force} is in force and ready")
 
 

@@ -49,7 +49,7 @@ def appender(settings: Settings) -> "KafkaAppender":
 def schemas(settings: Settings) -> "RegistrySchemas":
     from streams.registry import RegistrySchemas
 
-    return RegistrySchemas(settings.registry.url, namespace(settings))
+    return RegistrySchemas(settings.registry.url, namespace(settings), timeout_s=settings.registry.timeout_s)
 
 
 def topics(settings: Settings) -> "Topics":
@@ -72,6 +72,8 @@ def blob_store(settings: Settings) -> "S3BlobStore":
         secret_key=settings.s3.secret_key.get_secret_value(),
         bucket=namespace(settings).bucket(settings.blobs.bucket),
         secure=settings.s3.secure,
+        region=settings.s3.region,
+        timeout_s=settings.s3.timeout_s,
     )
 
 

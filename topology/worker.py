@@ -17,10 +17,13 @@ from processors.release.follower import ReleaseFollower
 from processors.release.loader import ReleaseLoader
 from schemas.errors import ConfigurationError
 from streams.breaker import BreakingInference
+from streams.in_turn import InTurn
+from streams.kafka_groups import KafkaGroups
 from streams.records import system_clock
 from streams.triton import TritonInference, TritonModels
 from topology import processing, wiring
 from topology.agents import Agents
+from topology.caught_up import keep_caught_up
 from topology.health import Health
 from topology.lag import measure_lag
 from topology.settings import Settings
@@ -62,8 +65,8 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     using = wiring.clients(settings)
     health = Health(host=settings.worker.host, port=metrics_port)
     follower = ReleaseFollower(using.log, using.schemas, settings.pipeline.name)
-    triton = TritonInference(settings.triton.endpoints[0], timeout_s=settings.triton.timeout_s)
-    inference = BreakingInference(triton, name=triton.endpoint, now_s=time.monotonic)
+    tritons = tuple(TritonInference(endpoint, timeout_s=settings.triton.timeout_s) for endpoint in settings.triton.endpoints)
+    inference = InTurn(tuple(BreakingInference(t, name=t.endpoint, now_s=time.monotonic) for t in tritons))
     if {"infer", "release"} & set(names):
         await asyncio.to_thread(follower.start)
     groups = processing.groups(settings, names, using, follower=follower, inference=inference)
@@ -77,7 +80,9 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     )
     health.start()
     await agents.start()
-    beside = [_watched(measure_lag([step for group in groups for step in group.steps], using.ports(), stop), failed)]
+    kafka = KafkaGroups(wiring.bootstrap_servers(settings), wiring.namespace(settings))
+    beside = [_watched(keep_caught_up(groups, using.ports(), kafka, stop), failed)]
+    beside.append(_watched(measure_lag([step for group in groups for step in group.steps], using.ports(), stop), failed))
     if "release" in names:
         beside.append(_watched(_load_releases(settings, using, lambda: follower.current()[0], stop), failed))
     health.ready = True
@@ -88,7 +93,8 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     await asyncio.gather(*beside, return_exceptions=True)
     await agents.stop()
     follower.stop()
-    await triton.close()
+    for triton in tritons:
+        await triton.close()
     await using.close()
     health.stop()
     return 1 if troubles else 0

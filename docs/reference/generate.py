@@ -173,9 +173,10 @@ def settings() -> Iterator[str]:
         if _is_group(field):
             group = field.annotation
             assert isinstance(group, type)
+            assert issubclass(group, BaseModel)
             yield f"## {name}\n"
             yield f"{inspect.getdoc(group)}\n"
-            yield from _setting_table(f"{name}.", group.model_fields)  # type: ignore[attr-defined]
+            yield from _setting_table(f"{name}.", group.model_fields)
 
 
 def _setting_table(prefix: str, fields: Mapping[str, FieldInfo]) -> Iterator[str]:
@@ -270,7 +271,7 @@ def errors() -> Iterator[str]:
     yield f"```\n{inspect.cleandoc(doc[doc.index('HindsightError') :].split(chr(10) * 2)[0])}\n```\n"
     found = [c for _, c in inspect.getmembers(schemas.errors, inspect.isclass) if issubclass(c, schemas.errors.HindsightError)]
     found.sort(key=lambda c: inspect.getsourcelines(c)[1])
-    rows = ((f"`{c.__name__}`", f"`{c.__base__.__name__}`", (inspect.getdoc(c) or "").replace("\n", " ")) for c in found)
+    rows = ((f"`{c.__name__}`", f"`{c.__mro__[1].__name__}`", (inspect.getdoc(c) or "").replace("\n", " ")) for c in found)
     yield from table(("error", "is a", "meaning"), rows)
     yield ""
 
@@ -315,7 +316,7 @@ def _in(registry: CollectorRegistry) -> list[MetricWrapperBase]:
 
 def _metric_table(found: list[MetricWrapperBase]) -> Iterator[str]:
     rows = (
-        (f"`{m._name}{'_total' if m._type == 'counter' else ''}`", m._type, ", ".join(m._labelnames), m._documentation)
+        (f"`{m._name}{'_total' if m._type == 'counter' else ''}`", str(m._type), ", ".join(m._labelnames), m._documentation)
         for m in sorted(found, key=lambda m: m._name)
     )
     yield from table(("metric", "kind", "labels", "meaning"), rows)

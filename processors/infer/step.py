@@ -129,7 +129,12 @@ class InferStep:
     def _gave_up(
         self, route: core.Route, attempts: int, first_us: int, step: str | None, error_class: str, error: Exception
     ) -> core.Failed:
-        called = core.Called(endpoint="", attempts=attempts, started_at_us=first_us, duration_us=self._clock() - first_us)
+        called = core.Called(
+            endpoint=getattr(error, "endpoint", ""),
+            attempts=attempts,
+            started_at_us=first_us,
+            duration_us=self._clock() - first_us,
+        )
         return core.Failed(route=route, called=called, step=step, error_class=error_class, message=str(error))
 
     def _observe(self, release: str, outcome: str, started_us: int) -> None:

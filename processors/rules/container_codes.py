@@ -130,7 +130,7 @@ def _lines(observations: tuple[Observation, ...]) -> list[_Line]:
                 break
         else:
             lines.append([o])
-    return [_Line(tuple(sorted(line, key=lambda o: (min(o.polygon_px[0::2]), o.index)))) for line in lines]
+    return [_Line(tuple(sorted(line, key=lambda o: (min(o.polygon_px[0::2], default=0.0), o.index)))) for line in lines]
 
 
 def _around(parts: tuple[Observation, ...]) -> tuple[float, ...]:

@@ -28,17 +28,24 @@ class Folded:
 
 
 def fold_records(
-    view: View[Any], records: Iterable[Record], schemas: Schemas, *, position: int, only_key: str | None = None
+    view: View[Any],
+    records: Iterable[Record],
+    schemas: Schemas,
+    *,
+    position: int,
+    only_key: str | None = None,
+    onto: Folded | None = None,
 ) -> Folded:
     """Fold records of one partition, in their order, dropping repeats as the live view does.
 
     Args:
         position: The next offset after the last record, which the result reflects.
         only_key: Leave out what belongs to other keys.
+        onto: What the records before these gave, when they are a tail.
     """
-    states: dict[str, Any] = {}
-    unreadable = 0
-    seen = Seen()
+    states: dict[str, Any] = dict(onto.states) if onto is not None else {}
+    unreadable = onto.unreadable if onto is not None else 0
+    seen = onto.seen if onto is not None else Seen()
     for record in records:
         try:
             event = decode(record.value, view.topic, schemas)

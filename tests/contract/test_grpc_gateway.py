@@ -637,8 +637,10 @@ def test_publish_survives_its_end_and_the_absence_of_the_gateway(world: World, d
 
     def spooled_by(process: "subprocess.Popen[str]") -> int:
         assert process.poll() is None
-        with contextlib.suppress(sqlite3.Error), sqlite3.connect(f"file:{folder}/frames.sqlite?mode=ro", uri=True) as database:
-            return int(database.execute("SELECT value FROM about WHERE name = 'next_sequence'").fetchone()[0])
+        address = f"file:{folder}/frames.sqlite?mode=ro"
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(address, uri=True)) as database:
+            row = database.execute("SELECT value FROM about WHERE name = 'next_sequence'").fetchone()
+            return int(row[0]) if row else 0
         return 0
 
     async def run() -> None:

@@ -1,13 +1,14 @@
 """The session's stack with the models in it, and deployments on it."""
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from streams.names import Namespace
-from tests.e2e.deployment import CHECKOUT, Deployment
+from tests.e2e.deployment import ALL, CHECKOUT, Deployment
 from topology.stack.local import LocalStack
 from triton_models.repository import build_repository
 from triton_models.weights import fetch_weights
@@ -27,10 +28,10 @@ def serving_stack(stack: LocalStack) -> LocalStack:
 @pytest.fixture
 def deploy(serving_stack: LocalStack, namespace: Namespace, tmp_path: Path) -> Iterator[Deploy]:
     """Makes deployments of the test's own namespace; their workers end with the test."""
-    with ExitStack() as closing:
+    with ExitStack() as stack:
 
         def made(launcher: Sequence[str] = ("-m", "topology.cli")) -> Deployment:
-            return closing.enter_context(Deployment(serving_stack, namespace, tmp_path, launcher))
+            return stack.enter_context(closing(Deployment(serving_stack, namespace, tmp_path, launcher)))
 
         yield made
 
@@ -39,3 +40,26 @@ def deploy(serving_stack: LocalStack, namespace: Namespace, tmp_path: Path) -> I
 def deployment(deploy: Deploy) -> Deployment:
     """One deployment, with no workers yet."""
     return deploy()
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Deployment]]:
+    """Deployments of `running`, the newest last."""
+    made: list[Deployment] = []
+    yield made
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def running(serving_stack: LocalStack, kept: list[Deployment], tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    """A deployment at work: a release in force, one worker or more. The next test gets it again if this one left it whole."""
+    if not kept or not kept[-1].is_drained():
+        fresh = Deployment(serving_stack, Namespace(f"e{uuid.uuid4().hex[:8]}"), tmp_path_factory.mktemp("running"))
+        kept.append(fresh)
+        fresh.start_workers(ALL)
+        fresh.put_in_force()
+    current = kept[-1]
+    if not current.living():
+        current.start_workers(ALL)
+    return current

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,7 +105,9 @@ class Deployment:
         launcher: What runs a worker; another one is how a bug is planted.
     """
 
-    def __init__(self, stack: LocalStack, namespace: Namespace, folder: Path, launcher: Sequence[str] = ("-m", "topology.cli")) -> None:
+    def __init__(
+        self, stack: LocalStack, namespace: Namespace, folder: Path, launcher: Sequence[str] = ("-m", "topology.cli")
+    ) -> None:
         self.stack = stack
         self.folder = folder
         self.namespace = namespace
@@ -114,17 +116,18 @@ class Deployment:
         self.log = wiring.event_log(self.settings)
         self.schemas = wiring.schemas(self.settings)
         self.workers: list[Worker] = []
+        self.frames: list[FrameId] = []
+        wiring.prepare(self.settings)
         self._sent: dict[str, int] = {}
 
-    def __enter__(self) -> "Deployment":
-        wiring.prepare(self.settings)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for worker in self.workers:
-            if worker.process.poll() is None:
-                worker.kill()
+    def close(self) -> None:
+        for worker in self.living():
+            worker.kill()
         self.log.close()
+
+    def living(self) -> list[Worker]:
+        """Workers that run, the oldest first."""
+        return [worker for worker in self.workers if worker.process.poll() is None]
 
     # Workers
 
@@ -219,7 +222,9 @@ class Deployment:
         Args:
             passage: Frames of one passage; 0 for frames that stand alone.
         """
-        return asyncio.run(self._publish(tuple(devices), frames_each, passage))
+        sent = asyncio.run(self._publish(tuple(devices), frames_each, passage))
+        self.frames += sent
+        return sent
 
     async def _publish(self, devices: tuple[str, ...], frames_each: int, passage: int) -> tuple[FrameId, ...]:
         appender = wiring.appender(self.settings)
@@ -335,28 +340,33 @@ def devices_on_every_partition(each: int = 1) -> tuple[str, ...]:
     return tuple(name for names in zip(*chosen.values(), strict=True) for name in names)
 
 
-def troubles(deployment: Deployment, frames: Iterable[FrameId]) -> list[str]:
-    """Every way in which what was counted is not each frame once; empty when all is well.
+def troubles(deployment: Deployment) -> list[str]:
+    """Every way in which what was counted is not each published frame once; empty when all is well.
 
-    Holds for frames that are all accepted and all answered.
+    Holds for frames that can all be accepted.
     """
-    wanted = set(frames)
-    results: Mapping[str, Any] = deployment.states("results_by_frame")
-    outcomes: Mapping[str, Any] = deployment.states("frame_outcomes")
-    devices = deployment.states("device_results").values()
-    seen = deployment.states("device_frames").values()
+    wanted = set(deployment.frames)
+    results, outcomes = deployment.states("results_by_frame"), deployment.states("frame_outcomes")
     found = [f"frame {f} has no result" for f in sorted(wanted - results.keys())]
     found += [f"result of {f}, which was not sent" for f in sorted(results.keys() - wanted)]
     found += [f"frame {f} was counted {r['counted']} times" for f, r in sorted(results.items()) if r["counted"] != 1]
-    found += [f"frame {f} is {o['status']}" for f, o in sorted(outcomes.items()) if o["status"] != "accepted"]
     found += [f"frame {f} was not assessed" for f in sorted(wanted - outcomes.keys())]
-    counts = sum(n for d in devices for n in d["outcome_counts"].values())
-    accepted = sum(d["accepted_count"] for d in seen)
-    found += [f"devices count {counts} outcomes of {len(wanted)} frames"] if counts != len(wanted) else []
-    found += [f"devices count {accepted} accepted of {len(wanted)} frames"] if accepted != len(wanted) else []
-    found += [f"{d['device_id']}: missing {d['missing_count']}, repeated {d['repeated_count']}" for d in seen if d["missing_count"] or d["repeated_count"]]
-    found += [f"view {c.view} {c.partition} differs from its log in {c.different_keys[:5]}" for c in deployment.checked() if not c.equal]
-    return found
+    found += [f"frame {f} is {o['status']}" for f, o in sorted(outcomes.items()) if o["status"] != "accepted"]
+    found += _sums(deployment, len(wanted))
+    different = [c for c in deployment.checked() if not c.equal]
+    return found + [f"view {c.view} {c.partition} differs from its log in {c.different_keys[:5]}" for c in different]
+
+
+def _sums(deployment: Deployment, frames_count: int) -> list[str]:
+    """What the devices' own counts say, against the number of frames."""
+    seen = deployment.states("device_frames").values()
+    counts = {
+        "outcomes": sum(n for d in deployment.states("device_results").values() for n in d["outcome_counts"].values()),
+        "accepted": sum(d["accepted_count"] for d in seen),
+    }
+    found = [f"devices count {count} {name} of {frames_count} frames" for name, count in counts.items() if count != frames_count]
+    odd = {d["device_id"]: (d["missing_count"], d["repeated_count"]) for d in seen if d["missing_count"] or d["repeated_count"]}
+    return found + [f"missing and repeated frames: {odd}"] if odd else found
 
 
 def outcomes_of(deployment: Deployment) -> dict[str, int]:
@@ -366,4 +376,3 @@ def outcomes_of(deployment: Deployment) -> dict[str, int]:
         outcome = state["result"]["outcome"]
         counts[outcome] = counts.get(outcome, 0) + 1
     return counts
-

@@ -24,6 +24,8 @@ MODULES = (
     "topology.cli.worker",
     "topology.cli.doors",
     "topology.cli.publish",
+    "topology.cli.schemas",
+    "topology.cli.topics",
     "topology.cli.results",
     "topology.cli.blobs",
     "topology.cli.at",

@@ -74,7 +74,8 @@ def _frame_lines(found: "DeviceAt", zone: str) -> list[str]:
     from topology.moments import show_moment
 
     frames = found.frames
-    counts = f"{frames.accepted_count} accepted, {frames.rejected_count} rejected, {frames.repeated_count} repeated, {frames.missing_count} missing"
+    counts = f"{frames.accepted_count} accepted, {frames.rejected_count} rejected"
+    counts += f", {frames.repeated_count} repeated, {frames.missing_count} missing"
     if frames.last_frame is None:
         return ["last frame   none accepted", f"             {counts}", ""]
     frame = frames.last_frame

@@ -22,7 +22,7 @@ def results(
     format: Annotated[Format, typer.Option("--format", help="table: a line each; json: a JSON object a line.")] = Format.TABLE,
 ) -> None:
     """Print results, oldest first in each partition; repeats are dropped."""
-    from processors.repeats import Seen
+    from processors.repeats import Seen, writer_of
     from schemas.catalogue import RESULTS
     from schemas.codec import decode
     from schemas.errors import ContractError
@@ -55,9 +55,9 @@ def results(
             except ContractError as error:
                 typer.echo(f"{RESULTS}/{record.partition}/{record.offset}: {error}", err=True)
                 continue
-            if seen[record.partition].is_repeat(event) or (device is not None and record.key != device.encode()):
+            if seen[record.partition].is_repeat(event, writer_of(record)) or (device is not None and record.key != device.encode()):
                 continue
-            seen[record.partition] = seen[record.partition].with_event(event)
+            seen[record.partition] = seen[record.partition].with_event(event, writer_of(record))
             typer.echo(_line(record, event, zone, format))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
@@ -75,6 +75,8 @@ def _line(record: Any, event: Any, zone: str, format: Format) -> str:
         return json.dumps({"event": type(event).__name__, "position": where, **to_plain(event)}, ensure_ascii=False)
     at = show_moment(record.appended_at_ms * 1000, zone)
     if isinstance(event, ResultCorrected):
-        return f"{at}  {event.device_id:<10} passage {event.conclusion.passage_id}: {event.previous.label} becomes {event.conclusion.label}"
+        change = f"{event.previous.label} becomes {event.conclusion.label}"
+        return f"{at}  {event.device_id:<10} passage {event.conclusion.passage_id}: {change}"
     labels = ", ".join(r.label + {True: " ok", False: " BAD", None: ""}[r.valid] for r in event.readings)
-    return f"{at}  {event.frame.device_id:<10} #{event.frame.sequence:<5} {event.outcome:<12} {event.release or '-':<16} {labels or event.detail}"
+    frame = f"{event.frame.device_id:<10} #{event.frame.sequence:<5}"
+    return f"{at}  {frame} {event.outcome:<12} {event.release or '-':<16} {labels or event.detail}".rstrip()

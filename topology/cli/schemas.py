@@ -20,7 +20,7 @@ def check(
 ) -> None:
     """Check that every version can read every other (FULL_TRANSITIVE); exit code 1 and the field's name if one cannot."""
     from schemas.catalogue import TOPIC_OF
-    from schemas.compatibility import full_transitive, versions_in_package
+    from schemas.compatibility import Incompatibility, full_transitive, versions_in_package
     from topology.cli.tables import as_json
 
     asked = None
@@ -29,7 +29,8 @@ def check(
         from topology.configuration import load
 
         asked = wiring.schemas(load().settings)
-    found, count = [], 0
+    found: list[Incompatibility] = []
+    count = 0
     for event in TOPIC_OF:
         texts = versions_in_package(event.__name__) | (asked.registered_versions(event) if asked is not None else {})
         count += len(texts)

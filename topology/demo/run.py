@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -82,9 +83,7 @@ async def run_demo(configuration: Configuration, media: Media, *, say: Say, prog
             await asyncio.to_thread(_promote, settings, release, reason, say)
             part = await doors.stream([*_half(gate, half), *_half(yard, half)])
             part += [await doors.analyze(frame) for frame in photographs]
-            await results.wait(
-                [one.frame_id for one in part], lambda done, r=release, n=len(part): progress(f"read by {r}", done, n)
-            )
+            await results.wait([one.frame_id for one in part], partial(progress, f"read by {release}"))
             sent += part
             known.append(await asyncio.to_thread(_gate_now, settings))
     return Demo(sent=tuple(sent), results=results.found, before=known[0], after=known[1], took_s=time.monotonic() - began)
@@ -161,12 +160,12 @@ class _Results:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._redis.aclose()
 
-    async def wait(self, frame_ids: Sequence[str], progressed: Callable[[int], None]) -> None:
+    async def wait(self, frame_ids: Sequence[str], progressed: Callable[[int, int], None]) -> None:
         """Wait until every frame has its result."""
         deadline = time.monotonic() + _RESULT_S
         while True:
             missing = tuple(f for f in frame_ids if f not in self.found)
-            progressed(len(frame_ids) - len(missing))
+            progressed(len(frame_ids) - len(missing), len(frame_ids))
             if not missing:
                 return
             if time.monotonic() > deadline:

@@ -7,6 +7,10 @@
     layout.py       where everything lies under `.hindsight/`
     state.py        what the supervisor writes down: state of each program, endpoints
     supervisor.py   the one process that starts, watches, restarts and stops the programs
+    child.py        one program under supervision
+    launch.py       ties a program's life to the supervisor's
+    supervision.py  the supervisor seen from outside: begun, waited for, ended, cleaned up after
+    logs.py         the log files of the programs
     install.py      installs what is missing
     servers/        one module per server: its settings file and its Program
     plan.py         which servers, on which ports, with which endpoints

@@ -11,32 +11,21 @@ import contextlib
 import fcntl
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-import topology
-from schemas.errors import ConfigurationError, TransientError
+from schemas.errors import ConfigurationError
 from topology.stack import install, plan, processes
-from topology.stack.child import remove_leavings
 from topology.stack.layout import Layout
-from topology.stack.logs import tail
-from topology.stack.processes import ProcessKey, is_alive, key_of
+from topology.stack.processes import ProcessKey, key_of
 from topology.stack.programs import Backoff, Program
-from topology.stack.state import Endpoints, Plan, ProgramState, StackState, read_plan, read_state, write_plan
+from topology.stack.state import Endpoints, Plan, ProgramState, StackState, read_plan, write_plan
+from topology.stack.supervision import Say, StackError, Supervision, is_ready
 
-_POLL_S = 0.05
-_SUPERVISOR_START_S = 15.0
-Say = Callable[[str], None]
-
-
-class StackError(TransientError):
-    """A server of the local stack did not get ready, or did not stop; the message has its last log lines."""
+__all__ = ["LocalStack", "StackError"]
 
 
 class LocalStack:
@@ -81,6 +70,7 @@ class LocalStack:
         self._backoff = backoff
         self._watch_every_s = watch_every_s
         self._say = say
+        self._supervision = Supervision(self.layout, say)
 
     def __enter__(self) -> Self:
         self.up()
@@ -96,12 +86,11 @@ class LocalStack:
         Raises:
             ConfigurationError: The stack was never up.
         """
-        return self._plan().endpoints
+        return self._supervision.plan().endpoints
 
     def state(self) -> StackState | None:
         """What the supervisor last wrote; None when the stack is down."""
-        state = read_state(self.layout.state_file)
-        return state if state is not None and state.is_supervised else None
+        return self._supervision.state()
 
     def program_state(self, name: str) -> ProgramState:
         """The state of one program of a running stack."""
@@ -125,13 +114,13 @@ class LocalStack:
             old = read_plan(self.layout.plan_file)
             if running is not None and old is not None:
                 return self._bring_up_missing(old)
-            self._sweep(old)
+            self._supervision.sweep(old)
             write_plan(self.layout.plan_file, self._new_plan(old))
-            self._start_supervisor()
+            self._supervision.begin()
             try:
-                self._wait_ready(self._plan().programs)
+                self._supervision.wait_ready(self._supervision.plan().programs)
             except BaseException:
-                self._stop()
+                self._supervision.end()
                 raise
             return True
 
@@ -144,27 +133,27 @@ class LocalStack:
         if not self.layout.run.exists():
             return False
         with self._turn():
-            return self._stop()
+            return self._supervision.end()
 
     def start(self, programs: Iterable[Program]) -> None:
         """Add programs to a running stack, or replace those of the same name, and wait until they are ready."""
         wanted = tuple(programs)
         with self._turn():
-            self._extend(self._plan(), wanted)
-            self._wait_ready(wanted)
+            self._extend(self._supervision.plan(), wanted)
+            self._supervision.wait_ready(wanted)
 
     def stop(self, names: Iterable[str]) -> None:
         """Take programs out of a running stack and wait until they have ended."""
         gone = set(names)
         with self._turn():
-            old = self._plan()
+            old = self._supervision.plan()
             self._change(old, tuple(program for program in old.programs if program.name not in gone))
             limit_s = 10 + sum(program.stop_grace_s for program in old.programs if program.name in gone)
-            self._wait(lambda state: not any(state.of(name) for name in gone), limit_s, f"stopping {sorted(gone)}")
+            self._supervision.wait(lambda state: not any(state.of(name) for name in gone), limit_s, f"stopping {sorted(gone)}")
 
     def restart(self, name: str) -> None:
         """Stop a program of the running stack and start it again; returns when it is ready."""
-        found = next((program for program in self._plan().programs if program.name == name), None)
+        found = next((program for program in self._supervision.plan().programs if program.name == name), None)
         if found is None:
             raise ConfigurationError(f"{name} is not part of the running stack")
         self.start([found.again()])
@@ -184,14 +173,8 @@ class LocalStack:
         Raises:
             StackError: It was not ready in time.
         """
-        self._wait(lambda state: _is_ready(state, name), timeout_s, f"waiting for {name}")
+        self._supervision.wait(lambda state: is_ready(state, name), timeout_s, f"waiting for {name}")
         return self.program_state(name)
-
-    def _plan(self) -> Plan:
-        found = read_plan(self.layout.plan_file)
-        if found is None:
-            raise ConfigurationError("the local stack was never up", do="hindsight up")
-        return found
 
     def _new_plan(self, old: Plan | None) -> Plan:
         chosen = plan.choose_ports(
@@ -233,7 +216,7 @@ class LocalStack:
             extra = (*(program for program in grown.programs if program.name in servers), *extra)
         if again or extra:
             self._extend(old, (*again, *extra))
-        self._wait_ready(self._plan().programs, quiet=not (again or extra))
+        self._supervision.wait_ready(self._supervision.plan().programs, quiet=not (again or extra))
         return bool(again or extra)
 
     def _extend(self, old: Plan, programs: tuple[Program, ...]) -> None:
@@ -249,122 +232,3 @@ class LocalStack:
         with self.layout.command_lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-    def _start_supervisor(self) -> None:
-        root = str(Path(topology.__file__).resolve().parent.parent)
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        self.layout.state_file.unlink(missing_ok=True)
-        log = self.layout.log("supervisor")
-        with log.open("ab") as out:
-            subprocess.run(
-                [sys.executable, "-m", "topology.stack.supervisor", str(self.layout.home)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                cwd=self.layout.home,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-                check=True,
-            )
-        deadline = time.monotonic() + _SUPERVISOR_START_S
-        while self.state() is None:
-            if time.monotonic() > deadline:
-                raise StackError("the supervisor did not start" + _quoted(tail(log, 20)))
-            time.sleep(_POLL_S)
-
-    def _wait_ready(self, programs: tuple[Program, ...], *, quiet: bool = False) -> None:
-        """Until each program is ready (or, a job, has ended well); says each as it gets there."""
-        limit_s = 10 + _longest_chain_s(programs)
-        pending = {program.name: program for program in programs}
-
-        def done(state: StackState) -> bool:
-            for name, program in sorted(pending.items()):
-                one = state.of(name)
-                if one is None:
-                    continue
-                if one.condition == "failed":
-                    raise StackError(
-                        f"{name} failed: {one.detail}" + _quoted(self._last_lines(one)),
-                        do=f"read {self.layout.log(name)}, then try again",
-                    )
-                if _is_ready(state, name) or one.condition == "ended":
-                    del pending[name]
-                    if not quiet:
-                        self._say(_ready_line(one, program))
-            return not pending
-
-        self._wait(done, limit_s, "waiting until all is ready")
-
-    def _wait(self, done: Callable[[StackState], bool], limit_s: float, what: str) -> None:
-        revision, deadline = self._plan().revision, time.monotonic() + limit_s
-        while True:
-            state = self.state()
-            if state is None:
-                log = self.layout.log("supervisor")
-                raise StackError(f"{what}: the supervisor is gone" + _quoted(tail(log, 20)), do=f"read {log}")
-            if state.revision >= revision and done(state):
-                return
-            if time.monotonic() > deadline:
-                late = {one.name: f"{one.condition} {one.detail}" for one in state.programs if not _is_ready(state, one.name)}
-                raise StackError(f"{what}: not done after {limit_s:.0f} s: {late}")
-            time.sleep(_POLL_S)
-
-    def _last_lines(self, one: ProgramState) -> tuple[str, ...]:
-        return one.last_exit.last_lines if one.last_exit is not None else tail(self.layout.log(one.name), 20)
-
-    def _stop(self) -> bool:
-        old, state = read_plan(self.layout.plan_file), self.state()
-        found = False
-        if state is not None:
-            found = True
-            limit_s = 5 + sum(program.stop_grace_s for program in (old.programs if old else ()))
-            processes.send([state.supervisor], signal.SIGTERM)
-            if not processes.wait_gone([state.supervisor], timeout_s=limit_s):
-                processes.kill(lambda: [state.supervisor] if is_alive(state.supervisor) else [])
-        found = self._sweep(old) or found
-        self.layout.state_file.unlink(missing_ok=True)
-        return found
-
-    def _sweep(self, old: Plan | None) -> bool:
-        """End what a supervisor that did not stop in order left running; true when there was any."""
-        left = self._leftovers()
-        if left:
-            self._say(f"stopping {len(left)} processes that were left running")
-            grace_s = max([program.stop_grace_s for program in (old.programs if old else ())], default=10.0)
-            if not processes.stop(self._leftovers, grace_s=grace_s):
-                raise StackError(f"processes {[key.pid for key in self._leftovers()]} do not end")
-        for program in old.programs if old is not None and left else ():
-            remove_leavings(program)
-        return bool(left)
-
-    def _leftovers(self) -> list[ProcessKey]:
-        state = read_state(self.layout.state_file)
-        recorded = [one.process for one in state.programs if one.process is not None] if state is not None else []
-        found = {key for key in recorded if is_alive(key)} | set(processes.marked(self.layout.home))
-        return sorted(found, key=lambda key: key.pid)
-
-
-def _is_ready(state: StackState, name: str) -> bool:
-    one = state.of(name)
-    return one is not None and one.condition == "ready" and is_alive(one.process)
-
-
-def _longest_chain_s(programs: tuple[Program, ...]) -> float:
-    """Seconds that the slowest chain of needs may take, all its attempts counted."""
-    by_name = {program.name: program for program in programs}
-
-    def chain_s(program: Program) -> float:
-        own_s = program.ready_timeout_s * program.start_attempts
-        return own_s + max((chain_s(by_name[need]) for need in program.needs if need in by_name), default=0.0)
-
-    return max((chain_s(program) for program in programs), default=0.0)
-
-
-def _ready_line(one: ProgramState, program: Program) -> str:
-    where = ", ".join(f"{name} 127.0.0.1:{port}" for name, port in program.ports.items() if name.count(".") == 0)
-    where = where or ", ".join(f"{name} 127.0.0.1:{port}" for name, port in program.ports.items())
-    took = f"ready in {one.ready_after_s:.1f} s" if one.ready_after_s is not None else one.condition
-    return f"{one.name:<10} {took:<16} {where}".rstrip()
-
-
-def _quoted(lines: Sequence[str]) -> str:
-    return "".join(f"\n  | {line}" for line in lines)

@@ -64,7 +64,9 @@ def test_codes_are_valid_except_the_planted_ones(frames: list[GateFrame]) -> Non
     for frame in frames:
         planted = frame.condition == "wrong_check_digit"
         assert iso6346.is_valid(frame.code) is frame.code_valid is not planted
-        assert len(frame.code) == 11 and frame.code[3] == "U" and frame.code[4:].isdigit()
+        assert len(frame.code) == 11
+        assert frame.code[3] == "U"
+        assert frame.code[4:].isdigit()
     assert {frame.passage_id for frame in frames if not frame.code_valid} == {f"gate-{SEED}-004"}
 
 
@@ -79,7 +81,8 @@ def test_counts_ids_and_times(frames: list[GateFrame]) -> None:
     assert [frame.sequence for frame in frames] == list(range(PASSAGES * FRAMES))
     assert [frame.passage_id for frame in frames] == [f"gate-{SEED}-{n // FRAMES:03d}" for n in range(len(frames))]
     times = [frame.captured_offset_us for frame in frames]
-    assert times[0] == 0 and all(before < after for before, after in pairwise(times))
+    assert times[0] == 0
+    assert all(before < after for before, after in pairwise(times))
     assert len({(frame.passage_id, frame.code, frame.size_type) for frame in frames}) == PASSAGES
 
 
@@ -96,7 +99,9 @@ def test_the_code_is_in_the_picture_and_moves(seed: int) -> None:
     first, last = render(seed=seed, count=1)
     for frame in (first, last):
         corners = np.array(frame.code_polygon_px).reshape(4, 2)
-        assert corners.min() > 0 and corners[:, 0].max() < WIDTH_PX and corners[:, 1].max() < HEIGHT_PX
+        assert corners.min() > 0
+        assert corners[:, 0].max() < WIDTH_PX
+        assert corners[:, 1].max() < HEIGHT_PX
         assert cv2.contourArea(corners.astype(np.float32), oriented=True) > 0
     assert last.code_polygon_px[0] < first.code_polygon_px[0] - 50
 

@@ -164,7 +164,8 @@ def test_gate_frames_carry_their_truth(media: Media) -> None:
     assert [frame.passage_id for frame in frames] == ["gate-3-000"] * 3 + ["gate-3-001"] * 3
     assert {frame.device_id for frame in frames} == {"gate-1"}
     for frame in frames:
-        assert frame.truth is not None and frame.truth.image_jpeg == frame.image_jpeg
+        assert frame.truth is not None
+        assert frame.truth.image_jpeg == frame.image_jpeg
         assert (frame.truth.sequence, frame.truth.passage_id) == (frame.sequence, frame.passage_id)
 
 

@@ -5,7 +5,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -17,7 +19,9 @@ from streams.edge import Capture, Spool, SpooledDrop, SpooledFrame
 ROOM_FOR_THREE = 3 * (1000 + 512)
 OFFERER = """
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from streams.edge import Capture, Spool
 with Spool(Path(sys.argv[1]), device_id="gate-1", limit_bytes=10**8) as spool:
@@ -175,9 +179,20 @@ def test_a_full_disk_is_an_error_and_the_spool_goes_on(tmp_path: Path) -> None:
         assert isinstance(database, sqlite3.Connection)
 
 
+@contextmanager
+def switching_often() -> Iterator[None]:
+    """Threads take turns a thousand times as often as usual, so that a race shows itself."""
+    usual_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual_s)
+
+
 def test_threads_may_offer_take_and_remove_at_once(tmp_path: Path) -> None:
     """With one thread offering and two sending, nothing handed out is dropped, and the books balance in the end."""
-    offered, acknowledged, noticed, missing = 600, set[int](), set[int](), []
+    offered, acknowledged, noticed, missing = 1500, set[int](), set[int](), []
     done = Event()
 
     def send(spool: Spool) -> None:
@@ -189,7 +204,7 @@ def test_threads_may_offer_take_and_remove_at_once(tmp_path: Path) -> None:
                     noticed.update(range(entry.sequence, entry.last_sequence + 1))
                 spool.remove((entry.sequence,))
 
-    with opened(tmp_path) as spool, ThreadPoolExecutor(2) as threads:
+    with opened(tmp_path) as spool, ThreadPoolExecutor(2) as threads, switching_often():
         sending = [threads.submit(send, spool) for _ in range(2)]
         for _ in range(offered):
             spool.offer(capture())

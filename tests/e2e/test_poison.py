@@ -1,0 +1,100 @@
+"""Records that cannot be used are kept aside, untouched, and the frames behind them go on."""
+
+import asyncio
+from dataclasses import dataclass
+
+from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES
+from schemas.codec import encode
+from schemas.events import FrameCaptured, FrameRejected
+from schemas.ids import captured_id, named_id
+from schemas.types import BlobRef, DeviceId, FrameRef
+from streams.records import Outgoing, Record
+from tests.e2e.deployment import Deployment, devices_on_every_partition, troubles
+
+DEVICES = devices_on_every_partition()
+_READERS = {FRAMES: {"assess"}, ASSESSMENTS: {"infer", "device_frames", "frame_outcomes"}}
+
+
+@dataclass(frozen=True)
+class Poison:
+    """One unusable record and the error class that is expected of it."""
+
+    value: bytes | None
+    error: str
+    headers: tuple[tuple[str, bytes], ...] = (("ce_source", b"\xff\xfe"), ("traceparent", b"not a trace"))
+
+
+def frame(device: str) -> FrameRef:
+    return FrameRef(
+        frame_id=named_id("frame", device, "poison"),  # type: ignore[arg-type]
+        device_id=DeviceId(device),
+        session_id="poison",
+        sequence=0,
+        captured_at_us=1,
+        blob=BlobRef(sha256="0" * 64, size_bytes=1, media_type="image/jpeg"),
+        labels={},
+    )
+
+
+def poisons(deployment: Deployment, topic: str) -> list[Poison]:
+    """One of each kind, with whole events of both topics to spoil."""
+    captured = encode(
+        FrameCaptured(event_id=captured_id("x"), frame=frame("gate-x"), received_at_us=1, channel="sdk"), deployment.schemas
+    )
+    rejected = encode(
+        FrameRejected(
+            event_id=named_id("x"), source=None, frame=frame("gate-x"), blob_stored=False, reasons=(), detail="", assessed_at_us=1
+        ),
+        deployment.schemas,
+    )
+    right, wrong = (captured, rejected) if topic == FRAMES else (rejected, captured)
+    return [
+        Poison(b"\x01" + right[1:], "DecodeError"),
+        Poison(b"\x00\x7f\xff\xff\xff" + right[5:], "DecodeError"),
+        Poison(right[:5] + b"\xff" * 40, "DecodeError"),
+        Poison(right[:-3], "DecodeError"),
+        Poison(right + b"\x00", "DecodeError"),
+        Poison(wrong, "UnknownEventError"),
+        Poison(b"", "DecodeError"),
+        Poison(None, "DecodeError"),
+    ]
+
+
+async def append(deployment: Deployment, topic: str, device: str, found: list[Poison]) -> None:
+    appender = deployment.appender()
+    try:
+        for one in found:
+            await appender.append(Outgoing(topic=topic, key=device.encode(), value=one.value, headers=one.headers))
+    finally:
+        await asyncio.to_thread(appender.close)
+
+
+def dead_letters(deployment: Deployment, start: int) -> list[Record]:
+    end = deployment.log.bounds(DEAD_LETTERS, 0).end
+    return list(deployment.log.read(DEAD_LETTERS, 0, start, end))
+
+
+def told(record: Record, name: str) -> str:
+    return dict(record.headers)[f"hindsight_dlq_{name}"].decode()
+
+
+def test_poison_is_kept_aside_and_what_follows_goes_on(running: Deployment) -> None:
+    """Each reader of an unusable record keeps it aside untouched, with what was wrong, and the frames behind it are read."""
+    start = deployment_end = running.log.bounds(DEAD_LETTERS, 0).end
+    by_topic = {topic: poisons(running, topic) for topic in (FRAMES, ASSESSMENTS)}
+    for topic, found in by_topic.items():
+        for device in DEVICES:
+            asyncio.run(append(running, topic, device, found))
+    running.publish(DEVICES, 2)
+    running.drain()
+    assert troubles(running) == []
+    letters = dead_letters(running, start)
+    assert deployment_end + len(letters) == running.log.bounds(DEAD_LETTERS, 0).end
+    for topic, found in by_topic.items():
+        for poison in found:
+            mine = [r for r in letters if told(r, "topic") == topic and r.value == poison.value]
+            assert {(told(r, "processor"), told(r, "error_class")) for r in mine} == {(p, poison.error) for p in _READERS[topic]}
+            assert len(mine) == len(DEVICES) * len(_READERS[topic])
+            assert all(r.headers[: len(poison.headers)] == poison.headers for r in mine)
+            assert {told(r, "key") for r in mine} == set(DEVICES)
+    assert len(letters) == len(DEVICES) * sum(len(found) * len(_READERS[topic]) for topic, found in by_topic.items())

@@ -1,0 +1,179 @@
+"""release: a promotion waits for ready; what cannot be done is refused by an event that says why."""
+
+from typing import Any
+
+import pytest
+
+from processors.release import core
+from processors.release.loader import wanted
+from schemas import ids
+from schemas.events import (
+    ChangeThreshold,
+    CommandRefused,
+    PromoteRelease,
+    PromotionRequested,
+    RegisterRelease,
+    ReleaseLoaded,
+    ReleaseLoadFailed,
+    ReleasePromoted,
+    ReleaseRegistered,
+    ReportReleaseLoaded,
+    ReportReleaseLoadFailed,
+    ThresholdChanged,
+)
+from schemas.types import EventId, ReleaseStep
+from tests.given import AT_US, at, cause
+
+STEP = ReleaseStep(step="detection", model="detection", version=3, digest="ab")
+
+
+def _asked(**more: Any) -> Any:
+    return {"command_id": EventId("c"), "pipeline": "gate", "issued_at_us": AT_US, **more}
+
+
+def register(release: str, steps: tuple[ReleaseStep, ...] = (STEP,), threshold: float = 0.5) -> RegisterRelease:
+    return RegisterRelease(
+        **_asked(release=release, steps=steps, parameters={"text_confidence": threshold}, issued_by="me", reason="why")
+    )
+
+
+def promote(release: str) -> PromoteRelease:
+    return PromoteRelease(**_asked(release=release, issued_by="me", reason="why"))
+
+
+def loaded(release: str, endpoint: str = "one:8001") -> ReportReleaseLoaded:
+    return ReportReleaseLoaded(**_asked(release=release, endpoint=endpoint, duration_us=7))
+
+
+def load_failed(release: str, message: str = "no file") -> ReportReleaseLoadFailed:
+    return ReportReleaseLoadFailed(**_asked(release=release, endpoint="one:8001", error_message=message))
+
+
+def change(name: str, value: float) -> ChangeThreshold:
+    return ChangeThreshold(**_asked(name=name, value=value, issued_by="me", reason="why"))
+
+
+def after(*commands: Any) -> core.PipelineReleases:
+    """The state after commands, each decided and folded as the processor does."""
+    state = core.INITIAL
+    for offset, command in enumerate(commands):
+        state = core.fold_all(core.decide(state, command, cause(offset, "vision.commands")), state)
+    return state
+
+
+def decided(given: tuple[Any, ...], command: Any) -> tuple[Any, ...]:
+    return core.decide(after(*given), command, cause(9, "vision.commands"))
+
+
+def test_a_new_release_is_registered() -> None:
+    """Its steps and parameters stand in the event, whose id follows from the command's position."""
+    where = cause(9, "vision.commands").position
+    assert decided((), register("r1")) == (
+        ReleaseRegistered(
+            event_id=ids.event_id(where, "ReleaseRegistered"),
+            source=where,
+            pipeline="gate",
+            release="r1",
+            steps=(STEP,),
+            parameters={"text_confidence": 0.5},
+            issued_by="me",
+            reason="why",
+            registered_at_us=AT_US,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "command", "refusal"),
+    [
+        ((register("r1"),), register("r1"), "already_registered"),
+        ((register("r1"),), register("r1", threshold=0.6), "registered_otherwise"),
+        ((), register("r1", steps=()), "no_steps"),
+        ((), promote("r1"), "not_registered"),
+        ((register("r1"), loaded("r1"), promote("r1")), promote("r1"), "in_force_already"),
+        ((register("r1"), register("r2"), promote("r1")), promote("r2"), "another_promotion_waits"),
+        ((register("r1"), load_failed("r1")), promote("r1"), "load_failed"),
+        ((), change("text_confidence", 0.4), "unknown_parameter"),
+        ((register("r1"), loaded("r1"), promote("r1")), change("other", 0.4), "unknown_parameter"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_changes_nothing(given: tuple[Any, ...], command: Any, refusal: str) -> None:
+    """A refusal is one event with its reason, and the state stays as it was."""
+    (event,) = decided(given, command)
+    assert isinstance(event, CommandRefused)
+    assert (event.refusal, event.command, event.command_id) == (refusal, type(command).__name__, "c")
+    assert core.fold(after(*given), event) == after(*given)
+
+
+def test_a_promotion_waits_for_the_load_and_then_happens_by_itself() -> None:
+    """Asked before it is loaded: requested first; the loader's report gives both the load and the promotion, in this order."""
+    (requested,) = decided((register("r1"),), promote("r1"))
+    assert isinstance(requested, PromotionRequested)
+    assert after(register("r1"), promote("r1")).in_force is None
+    first, second = decided((register("r1"), promote("r1")), loaded("r1"))
+    assert isinstance(first, ReleaseLoaded)
+    assert isinstance(second, ReleasePromoted)
+    assert second.source == at(first.source, 1)
+    assert (second.previous_release, second.issued_by, second.reason) == (None, "me", "why")
+    state = after(register("r1"), promote("r1"), loaded("r1"))
+    assert (state.in_force, state.pending) == ("r1", None)
+
+
+def test_a_loaded_release_is_promoted_at_once_and_the_previous_one_is_named() -> None:
+    """With the release loaded, the promotion is the one event."""
+    given = (register("r1"), loaded("r1"), promote("r1"), register("r2"), loaded("r2"))
+    (event,) = decided(given, promote("r2"))
+    assert isinstance(event, ReleasePromoted)
+    assert (event.release, event.previous_release) == ("r2", "r1")
+    state = after(*given, promote("r2"))
+    assert (state.in_force, state.previous) == ("r2", "r1")
+
+
+def test_a_load_of_another_release_does_not_promote_the_waiting_one() -> None:
+    """Only the load of the release that was asked for ends the waiting."""
+    given = (register("r1"), register("r2"), promote("r1"))
+    (event,) = decided(given, loaded("r2"))
+    assert isinstance(event, ReleaseLoaded)
+    assert after(*given, loaded("r2")).pending is not None
+
+
+def test_a_failed_load_ends_the_waiting_and_is_told_once() -> None:
+    """The promotion that waited is given up; the same failure again is not news, and a later load clears it."""
+    given = (register("r1"), promote("r1"))
+    (event,) = decided(given, load_failed("r1"))
+    assert isinstance(event, ReleaseLoadFailed)
+    state = after(*given, load_failed("r1"))
+    assert (state.pending, state.in_force, state.releases["r1"].load_error) == (None, None, "no file")
+    assert decided((*given, load_failed("r1")), load_failed("r1")) == ()
+    assert after(*given, load_failed("r1"), loaded("r1")).releases["r1"].load_error == ""
+
+
+def test_reports_that_bring_nothing_new_give_nothing() -> None:
+    """The same server's report again, and reports of releases that nobody registered."""
+    assert decided((register("r1"), loaded("r1")), loaded("r1")) == ()
+    assert decided((), loaded("r1")) == ()
+    assert decided((), load_failed("r1")) == ()
+    state = after(register("r1"), loaded("r1", "two:8001"), loaded("r1", "one:8001"))
+    assert state.releases["r1"].loaded_on == ("one:8001", "two:8001")
+
+
+def test_a_threshold_changed_by_hand_holds_over_the_releases_own() -> None:
+    """The change names the value before it, and outlives the next promotion."""
+    given = (register("r1"), loaded("r1"), promote("r1"))
+    (event,) = decided(given, change("text_confidence", 0.7))
+    assert isinstance(event, ThresholdChanged)
+    assert (event.previous_value, event.value) == (0.5, 0.7)
+    state = after(*given, change("text_confidence", 0.7), register("r2", threshold=0.2), loaded("r2"), promote("r2"))
+    assert state.thresholds() == {"text_confidence": 0.7}
+
+
+def test_an_event_about_an_unknown_release_stops_nobody() -> None:
+    """Anyone may write to the topic: the fold leaves what it cannot place, and thresholds and loader stand it."""
+    where = cause(0, "vision.commands")
+    state = after(register("r1"))
+    (event,) = core.decide(state, loaded("r1"), where)
+    assert core.fold(core.INITIAL, event) == core.INITIAL
+    (promoted,) = core.decide(core.fold(state, event), promote("r1"), where)
+    lost = core.fold(core.INITIAL, promoted)
+    assert lost.thresholds() == {}
+    assert wanted(lost, 4) == ()

@@ -1,0 +1,47 @@
+"""Dataclasses to plain values and back: strict, and the same bytes for equal values."""
+
+import json
+from typing import Any
+
+import pytest
+
+from schemas.errors import DecodeError
+from schemas.plain import canonical_json, from_plain, to_plain
+from schemas.types import BlobRef, Conclusion, FrameRef
+from tests.given import BLOB, frame
+
+
+def test_there_and_back_is_the_same() -> None:
+    """Through JSON too: nested records, optional parts, maps."""
+    assert from_plain(FrameRef, json.loads(canonical_json(frame(3, passage="p")))) == frame(3, passage="p")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"extra": 1}, {"sha256": None}, {"sha256": 1}, {"size_bytes": "3"}, {"size_bytes": 3.0}, {"size_bytes": True}],
+)
+def test_another_shape_is_refused(change: dict[str, Any]) -> None:
+    """An unknown field or a value of another type is an error, not a guess."""
+    with pytest.raises(DecodeError):
+        from_plain(BlobRef, to_plain(BLOB) | change)
+
+
+def test_a_missing_field_is_refused_unless_it_has_a_default() -> None:
+    """What has a default may be absent; nothing else may."""
+    plain = to_plain(BLOB)
+    del plain["key_id"]
+    assert from_plain(BlobRef, plain) == BLOB
+    del plain["sha256"]
+    with pytest.raises(DecodeError):
+        from_plain(BlobRef, plain)
+
+
+def test_a_whole_number_may_stand_for_a_float() -> None:
+    """JSON of other writers drops the decimals; the event holds a float again."""
+    plain = {"passage_id": "p", "frames_count": 1, "kind": "", "confidence": 1, "votes_for": 1, "votes_total": 1}
+    assert type(from_plain(Conclusion, plain).confidence) is float
+
+
+def test_equal_values_have_equal_bytes() -> None:
+    """The order of a map's keys does not matter."""
+    assert canonical_json({"b": 1, "a": {"d": 2, "c": 3}}) == b'{"a":{"c":3,"d":2},"b":1}'
