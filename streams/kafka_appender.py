@@ -44,6 +44,8 @@ class KafkaAppender:
                 "bootstrap.servers": bootstrap_servers,
                 "enable.idempotence": True,
                 "enable.gapless.guarantee": True,
+                # Errors and worse: librdkafka warns of each setting that it calls experimental, and of each retry.
+                "log_level": 3,
                 "acks": "all",
                 "message.max.bytes": LONGEST_DEAD_LETTER_BYTES,
                 "message.timeout.ms": 0,

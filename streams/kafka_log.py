@@ -1,7 +1,9 @@
 """The `EventLog` on Kafka: reading by position and by time. Each read owns its consumer; none joins a group."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from threading import Lock
+from typing import TypeVar
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -11,6 +13,10 @@ from streams.records import Bounds, Record
 
 _BATCH_RECORDS = 500
 _METADATA_S = 10.0
+_NO_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+_NO_LEADER_RETRY_S = 0.05
+
+T = TypeVar("T")
 
 
 class KafkaEventLog:
@@ -49,13 +55,13 @@ class KafkaEventLog:
     def bounds(self, topic: str, partition: int) -> Bounds:
         at = TopicPartition(self._namespace.topic(topic), partition)
         with self._lock, _Translated(f"bounds of {at.topic} {partition}"):
-            earliest, end = self._asking.get_watermark_offsets(at, timeout=_METADATA_S)
+            earliest, end = _once_led(lambda: self._asking.get_watermark_offsets(at, timeout=_METADATA_S))
         return Bounds(earliest=earliest, end=end)
 
     def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
         at = TopicPartition(self._namespace.topic(topic), partition, max(at_ms, 0))
         with self._lock, _Translated(f"offset by time in {at.topic} {partition}"):
-            (found,) = self._asking.offsets_for_times([at], timeout=_METADATA_S)
+            (found,) = _once_led(lambda: self._asking.offsets_for_times([at], timeout=_METADATA_S))
         if found.error is not None:
             raise LogUnavailableError(f"offset by time in {at.topic} {partition}: {found.error}")
         return self.bounds(topic, partition).end if found.offset in (OFFSET_END, -1) else int(found.offset)
@@ -121,6 +127,18 @@ def to_record(message: Message, namespace: Namespace) -> Record:
         value=message.value(),
         headers=tuple(message.headers() or ()),  # type: ignore[arg-type]  # the client says more than it gives here
     )
+
+
+def _once_led(ask: Callable[[], T]) -> T:
+    """The answer, once the partition has a leader: one that was just made, or moved, has none for a moment."""
+    deadline = time.monotonic() + _METADATA_S
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _NO_LEADER or time.monotonic() > deadline:
+                raise
+            time.sleep(_NO_LEADER_RETRY_S)
 
 
 class _Translated:

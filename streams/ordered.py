@@ -35,10 +35,11 @@ class OrderedWindow(Generic[T]):
         room = asyncio.create_task(self._room.acquire())
         try:
             await asyncio.wait({room, self._emitting}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not room.done():
-                room.cancel()
+        except asyncio.CancelledError:
+            self._give_back(room)
+            raise
         if self._emitting.done():
+            self._give_back(room)
             self._emitting.result()
         self.in_flight += 1
         self._queue.put_nowait(asyncio.ensure_future(_as_coroutine(work)))
@@ -56,6 +57,11 @@ class OrderedWindow(Generic[T]):
             if task is not None:
                 task.cancel()
         await asyncio.gather(self._emitting, return_exceptions=True)
+
+    def _give_back(self, room: "asyncio.Task[bool]") -> None:
+        """Undo a request for room, whether it was granted meanwhile or not."""
+        if not room.cancel():
+            self._room.release()
 
     async def _run(self) -> None:
         while (task := await self._queue.get()) is not None:

@@ -1,5 +1,6 @@
 """Making the catalogue's topics on a broker, and holding the broker against the catalogue."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from streams.names import Namespace
 from streams.records import LONGEST_DEAD_LETTER_BYTES, LONGEST_RECORD_BYTES
 
 _TIMEOUT_S = 15.0
+_KNOWN_RETRY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,7 @@ class Topics:
         }
 
     def create(self) -> tuple[str, ...]:
-        """Make the topics that are missing; gives their names on the broker.
+        """Make the topics that are missing, and wait until the broker knows them; gives their names on the broker.
 
         Raises:
             LogUnavailableError: the broker does not answer or refuses.
@@ -79,7 +81,20 @@ class Topics:
                     raise LogUnavailableError(
                         f"making topic {name}: {error.args[0]}", do="check that Kafka runs: `hindsight status`"
                     ) from error
+        self._wait_until_known({self._namespace.topic(name) for name in TOPICS})
         return tuple(sorted(made))
+
+    def _wait_until_known(self, waiting: set[str]) -> None:
+        """The controller makes a topic, and a moment later the brokers hear of it."""
+        deadline = time.monotonic() + _TIMEOUT_S
+        while waiting:
+            there = self._admin.list_topics(timeout=_TIMEOUT_S).topics
+            led = {n for n in waiting if n in there and there[n].partitions}
+            waiting -= {n for n in led if all(p.leader >= 0 for p in there[n].partitions.values())}
+            if waiting and time.monotonic() > deadline:
+                raise LogUnavailableError(f"made topics {', '.join(sorted(waiting))}, and no broker leads them yet")
+            if waiting:
+                time.sleep(_KNOWN_RETRY_S)
 
     def differences(self) -> tuple[TopicDifference, ...]:
         """Where the broker is not what the catalogue says; empty when all is well."""

@@ -115,7 +115,7 @@ class EdgeClient:
             attempt = 0 if self.progress.acknowledged > before else attempt + 1
             if trouble and trouble != self.progress.trouble:
                 _log.warning("the gateway cannot be used", address=self._address, trouble=trouble)
-            self.progress.trouble = trouble
+            self.progress.trouble = trouble or self.progress.trouble
             self._progressed(self.progress)
             longest_s = min(self._pace.backoff_max_s, self._pace.backoff_first_s * 2 ** min(attempt, 16))
             await _within(random.uniform(longest_s / 10, longest_s), stop.wait())

@@ -15,8 +15,7 @@ from streams.edge import Capture, EdgeClient, Pace, Spool
 from streams.records import system_clock
 
 
-async def main(folder: str, address: str, device_id: str, count: int, picture: str) -> None:
-    picture_bytes = Path(picture).read_bytes()
+async def main(folder: str, address: str, device_id: str, count: int, picture: bytes) -> None:
     with Spool(Path(folder), device_id=device_id, limit_bytes=50_000_000) as spool:
         client = EdgeClient(
             address, spool, pace=Pace(backoff_max_s=0.5), progressed=lambda progress: print(progress.acknowledged, flush=True)
@@ -25,7 +24,7 @@ async def main(folder: str, address: str, device_id: str, count: int, picture: s
         sending = asyncio.create_task(client.run(stop))
         while spool.next_sequence < count:
             # Bytes after the end of a JPEG make each frame its own blob.
-            image = picture_bytes + spool.next_sequence.to_bytes(4, "big")
+            image = picture + spool.next_sequence.to_bytes(4, "big")
             await client.offer(Capture(image=image, captured_at_us=system_clock()))
         await client.drained()
         stop.set()
@@ -34,4 +33,5 @@ async def main(folder: str, address: str, device_id: str, count: int, picture: s
 
 if __name__ == "__main__":
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    asyncio.run(main(**json.loads(sys.argv[1])))
+    told = json.loads(sys.argv[1])
+    asyncio.run(main(**{**told, "picture": Path(told["picture"]).read_bytes()}))

@@ -25,6 +25,8 @@ async def main(where: dict[str, str]) -> None:
     publisher = FramePublisher(appender=appender, blobs=blobs, schemas=schemas, clock=system_clock, channel="grpc")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    # A test that is killed closes the pipe, and leaves no gateway behind.
+    asyncio.get_running_loop().add_reader(sys.stdin, stop.set)
     gateway = FrameGateway(publisher, GatewayLimits())
     await serve(
         gateway, address=f"127.0.0.1:{where['port']}", stop=stop, drain_s=10, started=lambda port: print(port, flush=True)

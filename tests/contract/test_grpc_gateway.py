@@ -449,7 +449,9 @@ def gateway_process(world: World, port: int) -> "subprocess.Popen[str]":
         "port": port,
     }
     command = [sys.executable, "-m", "tests.contract.gateway_process", json.dumps(where)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     assert process.stdout is not None
     assert int(process.stdout.readline()) == port
     return process

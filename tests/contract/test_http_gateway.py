@@ -10,7 +10,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -132,16 +132,22 @@ class World:
 
     def append_result(self, device_id: str, sequence: int) -> ResultDerived:
         event = result(device_id, sequence)
-        envelope = envelope_of(event, source="test", time_us=1, correlation_id=event.frame.frame_id, causation_id="x")
-        outgoing = Outgoing(
-            topic=RESULTS, key=device_id.encode(), value=encode(event, self.schemas), headers=to_headers(envelope)
-        )
-        asyncio.run(_append(self.appender, outgoing))
+        self.append_events([event])
         return event
 
+    def append_events(self, events: list[ResultDerived]) -> None:
+        """Results on vision.results, in this order, when the broker holds them."""
+        asyncio.run(_append(self.appender, [self.outgoing(event) for event in events]))
 
-async def _append(appender: KafkaAppender, outgoing: Outgoing) -> None:
-    await appender.append(outgoing)
+    def outgoing(self, event: ResultDerived) -> Outgoing:
+        envelope = envelope_of(event, source="test", time_us=1, correlation_id=event.frame.frame_id, causation_id="x")
+        key = event.frame.device_id.encode()
+        return Outgoing(topic=RESULTS, key=key, value=encode(event, self.schemas), headers=to_headers(envelope))
+
+
+async def _append(appender: KafkaAppender, records: list[Outgoing]) -> None:
+    for acknowledged in [await appender.enqueue(record) for record in records]:
+        await asyncio.wrap_future(acknowledged)
 
 
 def frame(device_id: str, sequence: int, session_id: str = "s") -> FrameRef:
@@ -581,11 +587,12 @@ def test_a_stream_begins_at_a_time(world: World, client: httpx.Client) -> None:
 
 def test_a_client_that_reads_slowly_still_gets_everything_in_order(world: World, client: httpx.Client) -> None:
     """A client whose buffer of eight overflows is sent back to the log, and misses nothing."""
-    big = 600
+    # More than the network's own buffers take, so that the server has to wait for the client.
+    many = [replace(result("gate-1", 1000 + n), detail="x" * 6000) for n in range(3000)]
     with following(client, device_id="gate-1") as events:
-        wrote = [world.append_result("gate-1", 1000 + n) for n in range(big)]
-        found = take(events, big)
-    assert frame_ids(found) == [e.frame.frame_id for e in wrote]
+        world.append_events(many)
+        found = take(events, len(many))
+    assert frame_ids(found) == [e.frame.frame_id for e in many]
     behind = [line for line in client.get("/metrics").text.splitlines() if line.startswith("hindsight_http_stream_behind_total")]
     assert float(behind[0].split()[1]) > 0
 
@@ -629,7 +636,7 @@ def test_a_stopping_server_ends_its_streams(world: World) -> None:
 def test_a_record_that_cannot_be_read_is_passed_over(world: World, client: httpx.Client) -> None:
     """Garbage on the topic does not end the streams."""
     with following(client, device_id="gate-1") as events:
-        asyncio.run(_append(world.appender, Outgoing(topic=RESULTS, key=b"gate-1", value=b"\x01garbage", headers=())))
+        asyncio.run(_append(world.appender, [Outgoing(topic=RESULTS, key=b"gate-1", value=b"\x01garbage", headers=())]))
         wrote = world.append_result("gate-1", 5000)
         assert frame_ids(take(events, 1)) == [wrote.frame.frame_id]
 
@@ -701,14 +708,12 @@ def test_a_blob_store_that_is_away_is_a_503_and_nothing_is_on_the_log(world: Wor
     """Without its bytes a frame is not announced."""
     before = ends_of(world)
     limits = replace(LIMITS, publish_s=0.5, ready_s=0.5)
-    with nobody() as address:
-        blobs = S3BlobStore(address, access_key="a", secret_key="b" * 8, bucket="none")
-        serving = served(world.app(blobs=blobs, limits=limits))
-        with httpx.Client(base_url=serving.__enter__()) as client:
-            assert_problem(send(client, png(shade=40)), 503, "unavailable")
-            assert client.get("/v2/health/ready", timeout=5).json()["checks"]["blob_store"]["ok"] is False
-    # The address is gone first: the client library would wait there for longer than a stopping server may take.
-    serving.__exit__(None, None, None)
+    deaf = ExitStack()
+    blobs = S3BlobStore(deaf.enter_context(nobody()), access_key="a", secret_key="b" * 8, bucket="none")
+    # The address goes before the server: the client library would wait there for longer than stopping may take.
+    with served(world.app(blobs=blobs, limits=limits)) as url, deaf, httpx.Client(base_url=url) as client:
+        assert_problem(send(client, png(shade=40)), 503, "unavailable")
+        assert client.get("/v2/health/ready", timeout=5).json()["checks"]["blob_store"]["ok"] is False
     assert ends_of(world) == before
 
 

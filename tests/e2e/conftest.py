@@ -28,12 +28,16 @@ def serving_stack(stack: LocalStack) -> LocalStack:
 @pytest.fixture
 def deploy(serving_stack: LocalStack, namespace: Namespace, tmp_path: Path) -> Iterator[Deploy]:
     """Makes deployments of the test's own namespace; their workers end with the test."""
+    opened: list[Deployment] = []
     with ExitStack() as stack:
 
         def made(launcher: Sequence[str] = ("-m", "topology.cli")) -> Deployment:
-            return stack.enter_context(closing(Deployment(serving_stack, namespace, tmp_path, launcher)))
+            opened.append(stack.enter_context(closing(Deployment(serving_stack, namespace, tmp_path, launcher))))
+            return opened[-1]
 
         yield made
+        for one in opened:
+            print(one.last_lines())
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Deployment]]
 
 
 @pytest.fixture
-def running(serving_stack: LocalStack, kept: list[Deployment], tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+def running(serving_stack: LocalStack, kept: list[Deployment], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment at work: a release in force, one worker or more. The next test gets it again if this one left it whole."""
     if not kept or not kept[-1].is_drained():
         fresh = Deployment(serving_stack, Namespace(f"e{uuid.uuid4().hex[:8]}"), tmp_path_factory.mktemp("running"))
@@ -62,4 +66,5 @@ def running(serving_stack: LocalStack, kept: list[Deployment], tmp_path_factory:
     current = kept[-1]
     if not current.living():
         current.start_workers(ALL)
-    return current
+    yield current
+    print(current.last_lines())

@@ -131,6 +131,10 @@ class Deployment:
 
     # Workers
 
+    def last_lines(self) -> str:
+        """What every worker said last, for whoever reads a failure."""
+        return "\n".join(f"--- {w.log.name} ({w.process.poll()})\n{w.last_lines()}" for w in self.workers)
+
     def start_worker(self, processors: str = ALL, **settings: str) -> Worker:
         """Start a worker, without waiting until it is ready."""
         number = len(self.workers)
@@ -300,8 +304,7 @@ class Deployment:
         except AssertionError as error:
             steps = (*_CHAIN, *((view.name, view.topic) for view in VIEWS.values()))
             behind = {n: (self.positions(n, t), self.ends(t)) for n, t in steps if self.positions(n, t) != self.ends(t)}
-            logs = "\n".join(f"--- {w.log.name} ({w.process.poll()})\n{w.last_lines()}" for w in self.workers)
-            raise AssertionError(f"{error}\npositions and ends: {behind}\n{logs}") from None
+            raise AssertionError(f"{error}\npositions and ends: {behind}") from None
 
     def checked(self) -> list[Checked]:
         """Every view's every partition held against its log."""

@@ -31,9 +31,7 @@ def _placed(drawn: tuple[Any, int], offset: int) -> Any:
     device = DeviceId(f"gate-{number % 2}")
     names = {"device_id": device, "subject": device, "pipeline": "gate", "release": f"r{number % 3}"}
     names |= {"alert_id": EventId(f"alert-{number % 3}")}
-    for name, value in names.items():
-        if hasattr(event, name):
-            changes[name] = value
+    changes |= {name: value for name, value in names.items() if hasattr(event, name)}
     if hasattr(event, "frame"):
         frame_id = ids.frame_id(device, "s", number)
         changes["frame"] = replace(event.frame, device_id=device, frame_id=frame_id)

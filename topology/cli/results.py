@@ -55,10 +55,11 @@ def results(
             except ContractError as error:
                 typer.echo(f"{RESULTS}/{record.partition}/{record.offset}: {error}", err=True)
                 continue
-            if seen[record.partition].is_repeat(event, writer_of(record)) or (device is not None and record.key != device.encode()):
+            if seen[record.partition].is_repeat(event, writer_of(record)):
                 continue
             seen[record.partition] = seen[record.partition].with_event(event, writer_of(record))
-            typer.echo(_line(record, event, zone, format))
+            if device is None or record.key == device.encode():
+                typer.echo(_line(record, event, zone, format))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     finally:

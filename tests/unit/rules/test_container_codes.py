@@ -54,7 +54,9 @@ def test_pieces_on_two_lines_are_not_one_code() -> None:
 
 def test_text_beside_a_code_on_its_line_stays_text() -> None:
     """Only the boxes under the code are used up."""
-    found = labels(seen_text("45G1", index=0, at=(300, 0)), seen_text(CODE, index=1), seen_text("MAX  GROSS", index=2, at=(0, 60)))
+    found = labels(
+        seen_text("45G1", index=0, at=(300, 0)), seen_text(CODE, index=1), seen_text("MAX  GROSS", index=2, at=(0, 60))
+    )
     assert found == [("text", "45G1", None), ("container_code", CODE, True), ("text", "MAX GROSS", None)]
 
 

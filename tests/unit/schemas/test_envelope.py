@@ -9,7 +9,9 @@ from tests.given import accepted, captured
 def test_the_headers_are_cloudevents_in_binary_mode() -> None:
     """Every attribute by its name, in UTF-8; the trace only when there is one."""
     event = captured(0)
-    made = envelope_of(event, source="hindsight/sdk", time_us=1, correlation_id="c1", causation_id="c2", traceparent="00-ab-cd-01")
+    made = envelope_of(
+        event, source="hindsight/sdk", time_us=1, correlation_id="c1", causation_id="c2", traceparent="00-ab-cd-01"
+    )
     assert dict(to_headers(made)) == {
         "ce_specversion": b"1.0",
         "ce_id": event.event_id.encode(),

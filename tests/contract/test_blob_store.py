@@ -1,0 +1,124 @@
+"""The `BlobStore` port: bytes by their content, verified, and honest when they are gone."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from minio import Minio
+
+from schemas.errors import BlobGoneError, BlobStoreUnavailableError, DigestError
+from schemas.types import BlobRef
+from streams.blobs import S3BlobStore, object_name
+from streams.memory import MemoryBlobStore
+
+
+class _Memory(MemoryBlobStore):
+    """The twin, with hands on its contents."""
+
+    def overwrite(self, ref: BlobRef, content: bytes) -> None:
+        self.contents[ref.sha256] = content
+
+    def remove(self, ref: BlobRef) -> None:
+        del self.contents[ref.sha256]
+
+
+class _S3(S3BlobStore):
+    """The real one, with hands on its bucket."""
+
+    def __init__(self, stack: Any, bucket: str) -> None:
+        keys = {"access_key": stack.endpoints.s3_access_key, "secret_key": stack.endpoints.s3_secret_key}
+        super().__init__(stack.endpoints.s3_endpoint, bucket=bucket, **keys)
+        self.make_bucket()
+        self._hands = Minio(stack.endpoints.s3_endpoint, secure=False, region="us-east-1", **keys)
+
+    def overwrite(self, ref: BlobRef, content: bytes) -> None:
+        self._hands.put_object(self.bucket, object_name(ref.sha256), io.BytesIO(content), len(content))
+
+    def remove(self, ref: BlobRef) -> None:
+        self._hands.remove_object(self.bucket, object_name(ref.sha256))
+
+
+@pytest.fixture(params=["memory", "s3"])
+def blobs(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param == "memory":
+        yield _Memory()
+    else:
+        yield _S3(request.getfixturevalue("stack"), request.getfixturevalue("namespace").bucket("frames"))
+
+
+def test_what_was_put_is_got(blobs: Any) -> None:
+    """The reference holds digest, size and media type; the bytes come back, even when there are none."""
+    for content in (b"jpeg bytes", b"", bytes(range(256)) * 4000):
+        ref = blobs.put(content, "image/jpeg")
+        expected = BlobRef(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), media_type="image/jpeg")
+        assert ref == expected
+        assert blobs.get(ref) == content
+        assert blobs.exists(ref)
+
+
+def test_the_same_bytes_are_one_blob(blobs: Any) -> None:
+    """Storing them again, also at once from several threads, changes nothing."""
+    with ThreadPoolExecutor(4) as threads:
+        refs = list(threads.map(lambda _: blobs.put(b"same", "image/png"), range(8)))
+    assert len(set(refs)) == 1
+    assert blobs.get(refs[0]) == b"same"
+
+
+@pytest.mark.parametrize("other", [b"XXXX", b"", b"truth and more", b"trut"])
+def test_something_else_under_the_name_is_found_out(blobs: Any, other: bytes) -> None:
+    """Same length, shorter or longer: reading verifies, and never hands out other bytes."""
+    ref = blobs.put(b"true", "image/png")
+    blobs.overwrite(ref, other)
+    with pytest.raises(DigestError, match=ref.sha256):
+        blobs.get(ref)
+
+
+def test_a_reference_with_another_size_is_found_out(blobs: Any) -> None:
+    """The size is part of what is verified."""
+    ref = blobs.put(b"true", "image/png")
+    with pytest.raises(DigestError):
+        blobs.get(replace(ref, size_bytes=3))
+
+
+def test_gone_is_gone_and_not_an_outage(blobs: Any) -> None:
+    """A blob that was removed, or never there, says so by its own error."""
+    ref = blobs.put(b"soon gone", "image/png")
+    blobs.remove(ref)
+    assert not blobs.exists(ref)
+    for missing in (ref, replace(ref, sha256="00" * 32)):
+        with pytest.raises(BlobGoneError, match=missing.sha256):
+            blobs.get(missing)
+
+
+def test_a_store_that_is_away_is_named_as_that() -> None:
+    """Every call ends in BlobStoreUnavailableError with what to do; nothing of the client's gets through."""
+    away = S3BlobStore("127.0.0.1:9", access_key="a", secret_key="b" * 8, bucket="frames")
+    ref = BlobRef(sha256="00" * 32, size_bytes=0, media_type="image/png")
+    for call in (
+        lambda: away.put(b"x", "image/png"),
+        lambda: away.get(ref),
+        lambda: away.exists(ref),
+        away.make_bucket,
+        lambda: list(away.names()),
+    ):
+        with pytest.raises(BlobStoreUnavailableError) as raised:
+            call()
+        assert raised.value.do
+
+
+def test_wrong_keys_are_an_outage_that_says_so(stack: Any, namespace: Any) -> None:
+    """A refusal of the server is translated, and keeps its reason."""
+    closed = S3BlobStore(stack.endpoints.s3_endpoint, access_key="nobody", secret_key="wrong-secret", bucket="frames")
+    with pytest.raises(BlobStoreUnavailableError):
+        closed.put(b"x", "image/png")
+
+
+def test_the_names_of_everything_there(stack: Any, namespace: Any) -> None:
+    """What `hindsight blobs check` goes by: every digest once."""
+    store = _S3(stack, namespace.bucket("frames"))
+    refs = [store.put(str(n).encode(), "image/png") for n in range(5)]
+    assert sorted(store.names()) == sorted(r.sha256 for r in refs)

@@ -1,0 +1,156 @@
+"""The `EventLog` port: the in-memory twin and real Kafka keep the same promises."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from schemas.catalogue import FRAMES, RELEASES
+from schemas.errors import LogUnavailableError
+from streams import kafka_log
+from streams.kafka_appender import KafkaAppender
+from streams.kafka_log import KafkaEventLog
+from streams.memory import MemoryLog
+from streams.names import Namespace
+from streams.partitioning import partition_of
+from streams.records import Outgoing, system_clock
+from streams.topics import Topics
+
+PARTITIONS = 4
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def both(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
+    """An event log, and an appender that writes to what it reads."""
+    if request.param == "memory":
+        memory = MemoryLog(system_clock, partitions=PARTITIONS)
+        yield memory, memory
+        return
+    stack, namespace = request.getfixturevalue("stack"), request.getfixturevalue("namespace")
+    kafka = stack.endpoints.kafka_bootstrap
+    Topics(kafka, namespace, chain_partitions=PARTITIONS).ensure()
+    log, appender = KafkaEventLog(kafka, namespace), KafkaAppender(kafka, namespace)
+    yield log, appender
+    appender.close()
+    log.close()
+
+
+def record(value: bytes | None, *, key: bytes = b"gate-1", partition: int | None = 0, topic: str = FRAMES) -> Outgoing:
+    return Outgoing(topic=topic, key=key, value=value, headers=(("a", b"1"), ("a", b"2")), partition=partition)
+
+
+def write(appender: Any, *records: Outgoing) -> list[Any]:
+    async def all_of_them() -> list[Any]:
+        return list(await asyncio.gather(*(appender.append(r) for r in records)))
+
+    return asyncio.run(all_of_them())
+
+
+def test_partitions_and_bounds(both: tuple[Any, Any]) -> None:
+    """A chained topic has the partitions that were asked for, another has one, and an empty one holds nothing."""
+    log, appender = both
+    assert log.partitions(FRAMES) == tuple(range(PARTITIONS))
+    assert log.partitions(RELEASES) == (0,)
+    assert (log.bounds(FRAMES, 2).earliest, log.bounds(FRAMES, 2).end) == (0, 0)
+    write(appender, record(b"x", partition=2))
+    assert (log.bounds(FRAMES, 2).earliest, log.bounds(FRAMES, 2).end) == (0, 1)
+
+
+def test_a_record_comes_back_as_it_was_written(both: tuple[Any, Any]) -> None:
+    """Key, value, headers in their order, none of them read; a value of nothing stays nothing."""
+    log, appender = both
+    write(appender, record(b"\x00\xff", key=b"gate-1"), record(None))
+    first, second = log.read(FRAMES, 0, 0, 2)
+    assert (first.topic, first.partition, first.offset) == (FRAMES, 0, 0)
+    assert (first.key, first.value, first.headers) == (b"gate-1", b"\x00\xff", (("a", b"1"), ("a", b"2")))
+    assert (second.offset, second.value) == (1, None)
+
+
+def test_read_gives_the_offsets_from_start_up_to_stop(both: tuple[Any, Any]) -> None:
+    """Ascending, without the stop, ending at the end of the log, and empty when there is nothing between."""
+    log, appender = both
+    write(appender, *(record(str(n).encode()) for n in range(12)))
+
+    def read(start: int, stop: int) -> list[int]:
+        return [r.offset for r in log.read(FRAMES, 0, start, stop)]
+
+    assert read(0, 12) == list(range(12))
+    assert read(3, 7) == [3, 4, 5, 6]
+    assert read(10, 99) == [10, 11]
+    assert read(5, 5) == []
+    assert read(7, 3) == []
+    assert read(12, 13) == []
+
+
+def test_offset_at_is_exact_to_the_millisecond(both: tuple[Any, Any]) -> None:
+    """The first record appended at or after a time: of equal times the first, before all the start, after all the end."""
+    log, appender = both
+    for n in range(8):
+        write(appender, record(str(n).encode()))
+        before = system_clock() // 1000
+        while system_clock() // 1000 == before:  # until the clock's next millisecond
+            time.sleep(0)
+    write(appender, *(record(b"burst") for _ in range(20)))
+    times = [r.appended_at_ms for r in log.read(FRAMES, 0, 0, 28)]
+    assert times == sorted(times)
+    for at_ms in {t + d for t in times for d in (-1, 0, 1)}:
+        expected = next((n for n, t in enumerate(times) if t >= at_ms), 28)
+        assert log.offset_at(FRAMES, 0, at_ms) == expected, f"at {at_ms - times[0]} ms"
+    assert log.offset_at(FRAMES, 0, 0) == 0
+    assert log.offset_at(FRAMES, 0, times[-1] + 3_600_000) == 28
+    assert log.offset_at(FRAMES, 1, 0) == 0
+
+
+def test_follow_gives_what_is_there_and_what_comes(both: tuple[Any, Any]) -> None:
+    """From the given offsets of the given partitions only, then None while nothing is new, then what was written since."""
+    log, appender = both
+    write(appender, record(b"old"), record(b"a"), record(b"b", partition=1), record(b"other", partition=2))
+    stopped: list[bool] = []
+    following = log.follow(FRAMES, {0: 1, 1: 0}, lambda: bool(stopped))
+
+    def take(count: int) -> list[bytes | None]:
+        deadline, found = time.monotonic() + 20, []
+        while len(found) < count and time.monotonic() < deadline:
+            one = next(following)
+            found += [one.value] if one is not None else []
+        return found
+
+    assert sorted(take(2)) == [b"a", b"b"]  # type: ignore[type-var]
+    while next(following) is not None:
+        pass
+    write(appender, record(b"new", partition=1))
+    assert take(1) == [b"new"]
+    stopped.append(True)
+    assert [r for r in following if r is not None] == []
+
+
+def test_a_key_lies_where_partition_of_says(both: tuple[Any, Any]) -> None:
+    """Many keys of every length: the broker's choice, the twin's and ours are one."""
+    log, appender = both
+    keys = [f"gate-{n}".encode() for n in range(60)] + [b"\xff" * n for n in range(1, 18)] + ["gâte-日本".encode()]
+    for position, key in zip(write(appender, *(record(b"", key=k, partition=None) for k in keys)), keys, strict=True):
+        assert position.partition == partition_of(key, PARTITIONS), key
+    for partition in range(PARTITIONS):
+        for found in log.read(FRAMES, partition, 0, 999):
+            assert partition_of(found.key, PARTITIONS) == partition
+
+
+def test_a_broker_that_is_away_is_named_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every question ends in LogUnavailableError, with what to do, and never in the client's own error."""
+    monkeypatch.setattr(kafka_log, "_METADATA_S", 0.3)
+    log = KafkaEventLog("127.0.0.1:9", client={"log_level": "0"})
+    for ask in (lambda: log.bounds(FRAMES, 0), lambda: log.partitions(FRAMES), lambda: log.offset_at(FRAMES, 0, 0)):
+        with pytest.raises(LogUnavailableError) as raised:
+            ask()
+        assert raised.value.do
+    log.close()
+
+
+def test_a_topic_that_is_missing_is_named(stack: Any, namespace: Namespace) -> None:
+    """Asking for the partitions of a topic that nobody made says which one, and makes none."""
+    log = KafkaEventLog(stack.endpoints.kafka_bootstrap, namespace)
+    with pytest.raises(LogUnavailableError, match=namespace.topic(FRAMES)):
+        log.partitions(FRAMES)
+    log.close()
