@@ -45,7 +45,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                 key="device_id",
                 chained=True,
                 retention_ms=400 * _DAY_MS,
-                events=(e.FrameCaptured, e.FramesDropped),
+                events=(e.FrameCaptured, e.FrameRefused, e.FramesDropped),
             ),
             Topic(
                 name=ASSESSMENTS,

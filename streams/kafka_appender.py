@@ -18,6 +18,7 @@ from streams.names import Namespace
 from streams.records import LONGEST_DEAD_LETTER_BYTES, Outgoing, Position
 
 _FULL_RETRY_S = 0.01
+_BEHIND_A_REFUSED = {KafkaError._GAPLESS_GUARANTEE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._FATAL}
 _BY_KEY = -1  # librdkafka's word for "the partitioner chooses"
 
 
@@ -53,9 +54,11 @@ class KafkaAppender:
                 "linger.ms": linger_ms,
                 "partitioner": "murmur2_random",
                 "allow.auto.create.topics": False,
+                "error_cb": self._note,
                 **(client or {}),
             }
         )
+        self._broken = False
         self._in_line = asyncio.Lock()
         self._stopping = Event()
         self._polling = Thread(target=self._poll, name="kafka-appender", daemon=True)
@@ -106,7 +109,16 @@ class KafkaAppender:
 
     def _poll(self) -> None:
         while not self._stopping.is_set():
-            self._producer.poll(0.1)
+            try:
+                self._producer.poll(0.1)
+            except KafkaException as error:  # a fatal one comes by both ways
+                self._note(error.args[0])
+            if self._broken:
+                self._producer.purge()  # what waits behind a refused record fails now, and not never
+
+    def _note(self, error: KafkaError) -> None:
+        """Anything but a fatal error is librdkafka's to mend; without this it would raise out of the polling."""
+        self._broken = self._broken or error.fatal()
 
     def _delivered(self, future: "Future[Position]", topic: str, error: KafkaError | None, message: Message) -> None:
         if future.cancelled():
@@ -122,7 +134,7 @@ class KafkaAppender:
 
 def _refused(error: KafkaError, topic: str) -> HindsightError:
     """Why a record was not taken, by what is to be done about it."""
-    if error.fatal() or error.code() == KafkaError._GAPLESS_GUARANTEE:
+    if error.fatal() or error.code() in _BEHIND_A_REFUSED:
         return ConsistencyError(f"writing to {topic}: {error}", do="start this process again; what it was given comes again")
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return ContractError(f"writing to {topic}: {error}")

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.errors import LogUnavailableError
 from streams.names import Namespace
@@ -12,7 +11,10 @@ _TIMEOUT_S = 10.0
 
 
 class KafkaGroups:
-    """The groups of one namespace. Calls block.
+    """The groups of one namespace. Calls block; not for several threads at once.
+
+    Each group is asked through a consumer of its own: librdkafka's admin call for the same thing ends the process when
+    the broker goes away under it (an assertion in rdkafka_queue.h, librdkafka 2.16.0).
 
     Args:
         bootstrap_servers: host:port, comma separated.
@@ -22,21 +24,28 @@ class KafkaGroups:
     def __init__(
         self, bootstrap_servers: str, namespace: Namespace = Namespace(), client: Mapping[str, str] | None = None
     ) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, **(client or {})})
+        self._config = {"bootstrap.servers": bootstrap_servers, "enable.auto.commit": False, **(client or {})}
         self._namespace = namespace
+        self._asking: dict[str, Consumer] = {}
 
-    def committed(self, processor: str) -> Mapping[tuple[str, int], int]:
-        """The next offset that a processor's group would begin at, by topic and partition; none where it never committed.
+    def committed(self, processor: str, topic: str, partitions: tuple[int, ...]) -> Mapping[int, int]:
+        """The next offset that a processor's group would begin at, by partition; none where it never committed.
 
         Raises:
             LogUnavailableError: the broker does not answer.
         """
         group = self._namespace.group(processor)
+        asking = self._asking.get(group)
+        if asking is None:
+            asking = self._asking[group] = Consumer({**self._config, "group.id": group})
         try:
-            asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=_TIMEOUT_S)
-            found = asked[group].result().topic_partitions
+            found = asking.committed([TopicPartition(self._namespace.topic(topic), p) for p in partitions], timeout=_TIMEOUT_S)
         except KafkaException as error:
             raise LogUnavailableError(
                 f"commits of {group}: {error.args[0]}", do="check that Kafka runs: `hindsight status`"
             ) from error
-        return {(self._namespace.catalogue_name(at.topic), at.partition): at.offset for at in found if at.offset >= 0}
+        return {at.partition: at.offset for at in found if at.error is None and at.offset >= 0}
+
+    def close(self) -> None:
+        for asking in self._asking.values():
+            asking.close()

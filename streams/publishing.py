@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from schemas import catalogue, ids
 from schemas.codec import Schemas, encode
 from schemas.envelope import envelope_of, to_headers
-from schemas.events import FrameCaptured, FrameRejected, FramesDropped
+from schemas.events import FrameCaptured, FrameRefused, FramesDropped
 from schemas.types import BlobRef, DeviceId, FrameRef
 from streams.ports import Appender, BlobStore
 from streams.records import Clock, Outgoing, Position
@@ -111,7 +111,7 @@ class FramePublisher:
         return await self._send(event, device_id, event.event_id, "")
 
     async def refuse(self, frame: IncomingFrame, *, reason: str, detail: str) -> Position:
-        """Record a frame that the door did not let in; its bytes are not kept.
+        """Record a frame that the door did not let in; its bytes are not kept. The assess processor rejects it next.
 
         Args:
             reason: A code, such as not_an_image, truncated, too_many_pixels or too_large.
@@ -119,19 +119,18 @@ class FramePublisher:
         sha256 = hashlib.sha256(frame.image).hexdigest()
         blob = BlobRef(sha256=sha256, size_bytes=len(frame.image), media_type=frame.media_type)
         ref = frame_ref(frame, blob)
-        event = FrameRejected(
+        event = FrameRefused(
             event_id=ids.named_id("refused", ref.frame_id),
-            source=None,
             frame=ref,
-            blob_stored=False,
-            reasons=(reason,),
+            reason=reason,
             detail=detail,
-            assessed_at_us=self._clock(),
+            received_at_us=self._clock(),
+            channel=self._channel,
         )
         return await self._send(event, frame.device_id, ref.frame_id, frame.traceparent)
 
     async def _send(
-        self, event: FrameCaptured | FramesDropped | FrameRejected, device_id: str, cause: str, traceparent: str
+        self, event: FrameCaptured | FramesDropped | FrameRefused, device_id: str, cause: str, traceparent: str
     ) -> Position:
         envelope = envelope_of(
             event,

@@ -26,7 +26,7 @@ class RegistrySchemas:
     """
 
     def __init__(self, url: str, namespace: Namespace = Namespace(), *, timeout_s: float = 5.0) -> None:
-        self._client = SchemaRegistryClient({"url": url, "timeout": timeout_s})
+        self._client = SchemaRegistryClient({"url": url, "timeout": timeout_s, "max.retries": 1})
         self._prefix = f"{namespace.prefix}." if namespace.prefix else ""
         self._ids: dict[type, int] = {}
         self._texts: dict[int, str] = {}

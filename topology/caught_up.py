@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import structlog
 
 from processors.kept import KeptStates
-from processors.step import Ports, Step
+from processors.step import Ports
 from schemas.errors import TransientError
 from streams.kafka_groups import KafkaGroups
 from topology.agents import Group
@@ -41,14 +41,10 @@ async def keep_caught_up(
 
 
 async def _catch_up(group: Group, ports: Ports[object], kafka: KafkaGroups) -> None:
-    committed = await asyncio.to_thread(kafka.committed, group.name)
     for step in group.steps:
-        for (topic, partition), offset in sorted(committed.items()):
-            if topic == step.topic:
-                await _catch_up_step(step, ports, partition, offset)
-
-
-async def _catch_up_step(step: Step[object], ports: Ports[object], partition: int, offset: int) -> None:
-    """States reflect at least what was acknowledged: it was stored before."""
-    if (await ports.views.load(step.name, partition, ())).position < offset:
-        await KeptStates(step, ports, partition).load((), offset)
+        partitions = await asyncio.to_thread(ports.log.partitions, step.topic)
+        committed = await asyncio.to_thread(kafka.committed, group.name, step.topic, partitions)
+        for partition, offset in sorted(committed.items()):
+            # What was acknowledged had been stored before, so less than that means that the store lost it.
+            if (await ports.views.load(step.name, partition, ())).position < offset:
+                await KeptStates(step, ports, partition).load((), offset)

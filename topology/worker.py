@@ -95,6 +95,7 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     follower.stop()
     for triton in tritons:
         await triton.close()
+    await asyncio.to_thread(kafka.close)
     await using.close()
     health.stop()
     return 1 if troubles else 0

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from processors.step import Cause
 from schemas import ids
-from schemas.events import FrameAccepted, FrameCaptured, FrameRejected, FramesDropped
+from schemas.events import FrameAccepted, FrameCaptured, FrameRefused, FrameRejected, FramesDropped
 
 _SESSIONS_KEPT = 64
 _HOLES_KEPT = 512
@@ -63,6 +63,8 @@ class DeviceSequences:
 
 INITIAL = DeviceSequences()
 
+Sent = FrameCaptured | FrameRefused | FramesDropped
+
 
 def is_repeated(state: DeviceSequences, session_id: str, sequence: int) -> bool:
     """Whether this number of the session was counted before."""
@@ -79,7 +81,7 @@ def is_too_late(state: DeviceSequences, session_id: str, sequence: int) -> bool:
 def decide(
     limits: Limits,
     state: DeviceSequences,
-    event: FrameCaptured | FramesDropped,
+    event: Sent,
     answer: ImageMeasured | ImageUnusable | None,
     cause: Cause,
 ) -> tuple[FrameAccepted | FrameRejected, ...]:
@@ -96,6 +98,8 @@ def decide(
             f"sequence {frame.sequence} of session {frame.session_id} comes after more than {_HOLES_KEPT} others went missing"
         )
         return (_rejected(event, "too_late", detail, cause),)
+    if isinstance(event, FrameRefused):
+        return (_rejected(event, event.reason, event.detail, cause),)
     match answer:
         case ImageUnusable():
             return (_rejected(event, answer.reason, answer.detail, cause),)
@@ -110,10 +114,10 @@ def decide(
             assert_never(answer)
 
 
-def fold(state: DeviceSequences, event: FrameCaptured | FramesDropped) -> DeviceSequences:
+def fold(state: DeviceSequences, event: Sent) -> DeviceSequences:
     """Count the frame's number in its session; dropped ones are counted as numbers that will not come."""
     match event:
-        case FrameCaptured():
+        case FrameCaptured() | FrameRefused():
             session_id, first, last = event.frame.session_id, event.frame.sequence, event.frame.sequence
         case FramesDropped():
             session_id, first, last = event.session_id, event.first_sequence, event.last_sequence
@@ -168,12 +172,12 @@ def _warnings(limits: Limits, event: FrameCaptured, image: ImageMeasured) -> tup
     return tuple(name for name, is_so in found.items() if is_so)
 
 
-def _rejected(event: FrameCaptured, reason: str, detail: str, cause: Cause) -> FrameRejected:
+def _rejected(event: FrameCaptured | FrameRefused, reason: str, detail: str, cause: Cause) -> FrameRejected:
     return FrameRejected(
         event_id=ids.event_id(cause.position, "FrameRejected"),
         source=cause.position,
         frame=event.frame,
-        blob_stored=reason != "blob_gone",
+        blob_stored=isinstance(event, FrameCaptured) and reason != "blob_gone",
         reasons=(reason,),
         detail=detail,
         assessed_at_us=cause.now_us,

@@ -32,10 +32,10 @@ class AssessStep:
         self._max_pixels = max_pixels
 
     def key(self, event: Any) -> str | None:
-        return event.frame.device_id if isinstance(event, FrameCaptured) else str(event.device_id)
+        return str(event.device_id if isinstance(event, FramesDropped) else event.frame.device_id)
 
     async def prepare(self, event: Any, cause: Cause) -> Prepared:
-        if isinstance(event, FramesDropped):
+        if not isinstance(event, FrameCaptured):
             return NOTHING
         return Prepared(answer=await asyncio.to_thread(self._measure, event))
 

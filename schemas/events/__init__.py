@@ -8,7 +8,7 @@ from schemas.events.commands import (
     ReportReleaseLoaded,
     ReportReleaseLoadFailed,
 )
-from schemas.events.frames import FrameCaptured, FramesDropped
+from schemas.events.frames import FrameCaptured, FrameRefused, FramesDropped
 from schemas.events.inferences import InferenceCompleted, InferenceFailed, InferenceSkipped
 from schemas.events.monitoring import AlertCleared, AlertRaised, DriftDetected, QualityMeasured, SnapshotTaken
 from schemas.events.releases import (
@@ -36,6 +36,7 @@ __all__ = [
     "DriftDetected",
     "FrameAccepted",
     "FrameCaptured",
+    "FrameRefused",
     "FrameRejected",
     "FramesDropped",
     "InferenceCompleted",

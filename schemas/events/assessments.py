@@ -30,7 +30,7 @@ class FrameRejected:
     """The frame cannot be used, and why. Avro: hindsight.assessments.FrameRejected v1."""
 
     event_id: EventId
-    source: SourcePosition | None = None
+    source: SourcePosition
     frame: FrameRef
     blob_stored: bool
     reasons: tuple[str, ...]

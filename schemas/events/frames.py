@@ -31,3 +31,15 @@ class FramesDropped:
     frames_count: int
     reason: str
     received_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameRefused:
+    """A door did not let a frame in; its bytes were not kept. Avro: hindsight.frames.FrameRefused v1."""
+
+    event_id: EventId
+    frame: FrameRef
+    reason: str
+    detail: str
+    received_at_us: int
+    channel: str

@@ -1,6 +1,6 @@
 """What the gateway holds against each message before it takes it: total over whatever a client can send.
 
-A refusal carries the frame as far as it is known. With a known device and place it becomes a `FrameRejected` on the log;
+A refusal carries the frame as far as it is known. With a known device and place it becomes a `FrameRefused` on the log;
 without, only the client hears of it. The intake acts next.
 """
 

@@ -1,7 +1,7 @@
 """`hindsight.v1.FrameService`: checks each frame, takes it in, and acknowledges it once it is safe.
 
 Guarantees: a frame is acknowledged ACCEPTED or DUPLICATE only when the broker and the blob store hold it, and REJECTED
-only when its `FrameRejected` is on the log or its device is not known. The assess processor acts next.
+only when its `FrameRefused` is on the log or its device is not known. The assess processor acts next.
 """
 
 import asyncio

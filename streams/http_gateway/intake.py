@@ -2,7 +2,7 @@
 
 Guarantees: an answer of 202 means that blob store and broker hold the frame. A submission with an idempotency key
 is one frame however often it comes and wherever a crash hits: its id is derived from the key, and only a reservation
-settled as published is answered without publishing. A frame refused for what it is leaves a `FrameRejected`. The
+settled as published is answered without publishing. A frame refused for what it is leaves a `FrameRefused`. The
 assess processor acts next.
 """
 

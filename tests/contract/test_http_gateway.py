@@ -24,7 +24,7 @@ from schemas import ids
 from schemas.catalogue import ASSESSMENTS, FRAMES, RESULTS
 from schemas.codec import decode, encode
 from schemas.envelope import envelope_of, header, to_headers
-from schemas.events import FrameCaptured, FrameRejected, ResultDerived
+from schemas.events import FrameCaptured, FrameRefused, ResultDerived
 from schemas.plain import canonical_json, to_plain
 from schemas.types import BlobRef, DeviceId, EventId, FrameRef, SourcePosition
 from streams.blobs import S3BlobStore, digest
@@ -348,30 +348,27 @@ BOMB = png_of(60_000, 60_000, zlib.compress(bytes(1000)))
 def test_a_frame_refused_for_what_it_is_leaves_its_refusal(
     world: World, client: httpx.Client, image: bytes, status: int, reason: str
 ) -> None:
-    """The client gets a problem document, vision.assessments a FrameRejected, and the task answers by it."""
+    """The client gets a problem document, and vision.frames a FrameRefused under the id that the document names."""
     document = assert_problem(send(client, image), status, reason)
     task_id = document["task_id"]
-    (event,) = world.events(ASSESSMENTS, task_id)
-    assert isinstance(event, FrameRejected)
-    assert not event.blob_stored
-    assert event.source is None
-    assert (event.reasons, event.frame.device_id, event.frame.frame_id) == ((reason,), "gate-1", task_id)
-    assert world.records(FRAMES, task_id) == []
+    (event,) = world.events(FRAMES, task_id)
+    assert isinstance(event, FrameRefused)
+    assert (event.reason, event.frame.device_id, event.frame.frame_id) == (reason, "gate-1", task_id)
 
 
 def test_a_refusal_with_a_key_is_recorded_once(world: World, client: httpx.Client) -> None:
     """Repeating a refused submission gets the same answer and adds no second refusal to the log."""
     documents = [assert_problem(send(client, b"text", key="bad"), 415, "not_an_image") for _ in range(3)]
     (task_id,) = {d["task_id"] for d in documents}
-    assert len(world.records(ASSESSMENTS, task_id)) == 1
+    assert len(world.records(FRAMES, task_id)) == 1
 
 
 def test_a_bad_time_of_a_known_device_is_refused_on_the_log(world: World, client: httpx.Client) -> None:
-    """A device whose clock is broken leaves evidence: a FrameRejected that quotes what it said."""
+    """A device whose clock is broken leaves evidence: a FrameRefused that quotes what it said."""
     for text in ("yesterday", "2026-11-22T03:47:00", "2026-13-22T03:47:00Z", "1960-01-01T00:00:00Z", "2026-11-22"):
         document = assert_problem(send(client, png(), captured_at=text), 422, "bad_timestamp")
-        (event,) = world.events(ASSESSMENTS, document["task_id"])
-        assert event.reasons == ("bad_timestamp",)
+        (event,) = world.events(FRAMES, document["task_id"])
+        assert event.reason == "bad_timestamp"
         assert text in event.detail
 
 

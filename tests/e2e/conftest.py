@@ -58,13 +58,10 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Deployment]]
 @pytest.fixture
 def running(serving_stack: LocalStack, kept: list[Deployment], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment at work: a release in force, one worker or more. The next test gets it again if this one left it whole."""
-    if not kept or not kept[-1].is_drained():
+    if not kept or not kept[-1].living() or not kept[-1].is_drained():
         fresh = Deployment(serving_stack, Namespace(f"e{uuid.uuid4().hex[:8]}"), tmp_path_factory.mktemp("running"))
         kept.append(fresh)
         fresh.start_workers(ALL)
         fresh.put_in_force()
-    current = kept[-1]
-    if not current.living():
-        current.start_workers(ALL)
-    yield current
-    print(current.last_lines())
+    yield kept[-1]
+    print(kept[-1].last_lines())

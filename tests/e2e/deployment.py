@@ -294,6 +294,7 @@ class Deployment:
 
     def is_drained(self) -> bool:
         """Whether every step has counted all that it reads; true answers stay true while nothing is published."""
+        assert self.living(), "no worker is left"
         steps = (*_CHAIN, *((view.name, view.topic) for view in VIEWS.values()), ("release", COMMANDS))
         return all(self.positions(name, topic) == self.ends(topic) for name, topic in steps)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from schemas.codec import FixedSchemas, encode
-from schemas.events import FrameCaptured, FrameRejected, FramesDropped
+from schemas.events import FrameCaptured, FrameRefused, FramesDropped
 from schemas.ids import captured_id, named_id
 from schemas.types import BlobRef, DeviceId
 from streams.grpc_gateway.checks import Admitted, Notice, Refused, check
@@ -57,8 +57,8 @@ def test_every_message_gets_an_answer_that_fits_the_log(message: Frame, call_tra
             assert detail
         case Refused(frame=frame, reason=reason, detail=detail):
             ref = frame_ref(frame, BlobRef(sha256="0" * 64, size_bytes=len(frame.image), media_type=frame.media_type))
-            event = FrameRejected(
-                event_id=named_id("refused"), frame=ref, blob_stored=False, reasons=(reason,), detail=detail, assessed_at_us=0
+            event = FrameRefused(
+                event_id=named_id("refused"), frame=ref, reason=reason, detail=detail, received_at_us=0, channel="grpc"
             )
             encode(event, SCHEMAS)
         case Notice() as notice:

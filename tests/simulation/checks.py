@@ -74,7 +74,7 @@ def _first_outcomes(world: World) -> tuple[dict[str, str], dict[str, str]]:
         match event:
             case FrameAccepted():
                 accepted[frame.frame_id] = frame.device_id
-            case FrameRejected() if event.source is not None and "repeated" not in event.reasons:
+            case FrameRejected() if "repeated" not in event.reasons:
                 rejected[frame.frame_id] = frame.device_id
     return accepted, rejected
 

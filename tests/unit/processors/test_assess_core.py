@@ -8,9 +8,9 @@ import pytest
 from processors.assess import core
 from processors.assess.core import ImageMeasured, ImageUnusable, Limits
 from schemas import ids
-from schemas.events import FrameAccepted, FrameRejected, FramesDropped
+from schemas.events import FrameAccepted, FrameRefused, FrameRejected, FramesDropped
 from schemas.types import DeviceId, EventId
-from tests.given import AT_US, captured, cause, folded
+from tests.given import AT_US, captured, cause, folded, frame
 
 GOOD = ImageMeasured(width_px=32, height_px=24, measures={"sharpness": 50.0, "brightness_mean": 100.0})
 
@@ -82,6 +82,22 @@ def test_a_late_frame_fills_its_hole_once() -> None:
     assert state.sessions["s"] == core.SessionSequence(next_sequence=4, holes=(2,))
     (again,) = decided(state, captured(1))
     assert again.reasons == ("repeated",)
+
+
+def refused(sequence: int) -> FrameRefused:
+    return FrameRefused(
+        event_id=EventId("f"), frame=frame(sequence), reason="truncated", detail="cut off", received_at_us=AT_US, channel="grpc"
+    )
+
+
+def test_what_the_door_refused_is_rejected_and_counted_in_the_sequence() -> None:
+    """A frame refused at the door is rejected for the door's reason, and does not count as missing before the next one."""
+    (event,) = decided(after(captured(0)), refused(1), None)
+    assert isinstance(event, FrameRejected)
+    assert (event.reasons, event.detail, event.blob_stored) == (("truncated",), "cut off", False)
+    (following,) = decided(after(captured(0), refused(1)), captured(2))
+    assert isinstance(following, FrameAccepted)
+    assert following.missing_before == 0
 
 
 def test_dropped_numbers_are_not_missing_and_give_no_outcome() -> None:

@@ -15,6 +15,7 @@ from tests.given import AT_US, accepted, cause, completed, folded, frame
 def rejected(sequence: int, reason: str) -> FrameRejected:
     return FrameRejected(
         event_id=EventId("r"),
+        source=cause(sequence).position,
         frame=frame(sequence),
         blob_stored=True,
         reasons=(reason,),
