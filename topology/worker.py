@@ -5,6 +5,7 @@ not acknowledged comes back. SIGTERM leaves the groups at once; nothing in fligh
 """
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import Callable, Coroutine
@@ -85,6 +86,8 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     beside.append(_watched(measure_lag([step for group in groups for step in group.steps], using.ports(), stop), failed))
     if "release" in names:
         beside.append(_watched(_load_releases(settings, using, lambda: follower.current()[0], stop), failed))
+    # What was imported and built stays until the end: collections need not walk it, and neither does the exit.
+    gc.freeze()
     health.ready = True
     log.info("worker ready", processors=names, metrics_port=metrics_port)
     await stop.wait()

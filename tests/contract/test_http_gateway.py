@@ -518,9 +518,8 @@ def following(client: httpx.Client, last: str | None = None, **params: str) -> I
     with client.stream("GET", "/results/stream", params=params, headers=headers) as answer:
         assert answer.status_code == 200, answer.read()
         events = sse(answer.iter_lines())
-        first = next(events)
-        assert first is not None
-        assert first.event == "open"
+        # A heartbeat may come before it on a slow machine.
+        assert take(events, 1)[0].event == "open"
         yield events
 
 

@@ -26,6 +26,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     subprocess.run([sys.executable, "-m", "topology.cli", "down"], env=environment, check=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_tutorial_does_what_it_says(home: Path) -> None:
     """Every command ends as the page says and prints what the page says, from `make up` to `hindsight down`."""

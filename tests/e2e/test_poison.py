@@ -7,7 +7,7 @@ from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES
 from schemas.codec import encode
 from schemas.events import FrameCaptured, FrameRejected
 from schemas.ids import captured_id, named_id
-from schemas.types import BlobRef, DeviceId, FrameRef
+from schemas.types import BlobRef, DeviceId, FrameRef, SourcePosition
 from streams.records import Outgoing, Record
 from tests.e2e.deployment import Deployment, devices_on_every_partition, troubles
 
@@ -43,7 +43,13 @@ def poisons(deployment: Deployment, topic: str) -> list[Poison]:
     )
     rejected = encode(
         FrameRejected(
-            event_id=named_id("x"), source=None, frame=frame("gate-x"), blob_stored=False, reasons=(), detail="", assessed_at_us=1
+            event_id=named_id("x"),
+            source=SourcePosition(topic=FRAMES, partition=0, offset=0, index=0),
+            frame=frame("gate-x"),
+            blob_stored=True,
+            reasons=("too_small",),
+            detail="",
+            assessed_at_us=1,
         ),
         deployment.schemas,
     )

@@ -147,20 +147,25 @@ def _install_packages(tools: Sequence[Tool], *, say: Say, log: Path) -> None:
 
 
 def _install_artifact(target: Path, *, say: Say, log: Path) -> None:
-    draft = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
+    draft, project = target.with_name(f"{target.name}.partial"), target.with_name(f"{target.name}.maven")
+    for folder in (draft, project):
+        shutil.rmtree(folder, ignore_errors=True)
+    # Maven leaves a build folder beside the pom, and takes what that remembers for done: each run gets one of its own.
+    project.mkdir()
+    shutil.copy(POM, project / "pom.xml")
     plugin = f"org.apache.maven.plugins:maven-dependency-plugin:{version('dependency-plugin')}"
-    maven = ["mvn", "-B", "-q", "-f", str(POM)]
+    maven = ["mvn", "-B", "-q", "-f", str(project / "pom.xml")]
     if target.name.startswith("kafka"):
-        # Without a build folder of its own Maven would make one beside the pom.
         command = [*maven, f"{plugin}:copy-dependencies", f"-DoutputDirectory={draft}"]
         what = f"Kafka {version('kafka')} (43 MB)"
     else:
         artifact = f"io.apicurio:apicurio-registry-app:{version('apicurio')}:tar.gz:all"
         command = [*maven, f"{plugin}:unpack", f"-Dartifact={artifact}", f"-DoutputDirectory={draft}"]
-        command += [f"-DmarkersDirectory={draft}/.markers"]
         what = f"Apicurio registry {version('apicurio')} (142 MB)"
     _run(command, f"downloading {what} by Maven", say=say, log=log)
+    shutil.rmtree(project)
+    if not any(draft.rglob("*.jar")):
+        raise InstallError(f"Maven said that it has {what}, and {draft} holds no jar", do=f"read {log}, then try again")
     draft.rename(target)
 
 
