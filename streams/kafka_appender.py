@@ -14,6 +14,7 @@ from threading import Event, Thread
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.errors import ConsistencyError, ContractError, HindsightError, LogUnavailableError
+from streams.kafka_client import LOGGER
 from streams.names import Namespace
 from streams.records import LONGEST_DEAD_LETTER_BYTES, Outgoing, Position
 
@@ -45,8 +46,7 @@ class KafkaAppender:
                 "bootstrap.servers": bootstrap_servers,
                 "enable.idempotence": True,
                 "enable.gapless.guarantee": True,
-                # Errors and worse: librdkafka warns of each setting that it calls experimental, and of each retry.
-                "log_level": 3,
+                "logger": LOGGER,
                 "acks": "all",
                 "message.max.bytes": LONGEST_DEAD_LETTER_BYTES,
                 "message.timeout.ms": 0,

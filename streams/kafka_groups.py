@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas.errors import LogUnavailableError
+from streams.kafka_client import LOGGER
 from streams.names import Namespace
 
 _TIMEOUT_S = 10.0
@@ -24,7 +25,7 @@ class KafkaGroups:
     def __init__(
         self, bootstrap_servers: str, namespace: Namespace = Namespace(), client: Mapping[str, str] | None = None
     ) -> None:
-        self._config = {"bootstrap.servers": bootstrap_servers, "enable.auto.commit": False, **(client or {})}
+        self._config = {"bootstrap.servers": bootstrap_servers, "enable.auto.commit": False, "logger": LOGGER, **(client or {})}
         self._namespace = namespace
         self._asking: dict[str, Consumer] = {}
 

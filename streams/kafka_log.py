@@ -8,6 +8,7 @@ from typing import TypeVar
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.errors import LogUnavailableError
+from streams.kafka_client import LOGGER
 from streams.names import Namespace
 from streams.records import Bounds, Record
 
@@ -38,6 +39,7 @@ class KafkaEventLog:
             "auto.offset.reset": "earliest",
             "allow.auto.create.topics": False,
             "fetch.wait.max.ms": 50,
+            "logger": LOGGER,
             **(client or {}),
         }
         self._namespace = namespace

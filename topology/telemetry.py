@@ -43,6 +43,8 @@ def _logging(settings: TelemetrySettings, service: str) -> None:
     logging.basicConfig(
         level=max(level, logging.WARNING), stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
+    if level == logging.DEBUG:
+        logging.getLogger("librdkafka").setLevel(logging.DEBUG)
     # Faust tells of every rebalance at INFO, and aiokafka of every heartbeat that meets one.
     for name in ("faust", "mode", "aiokafka", "httpx"):
         logging.getLogger(name).setLevel(max(level, logging.ERROR if name == "aiokafka" else logging.WARNING))

@@ -130,6 +130,7 @@ def _summary(record: Record, schemas: Schemas) -> str:
         found = getattr(event, name, None)
         if found not in (None, ""):
             parts.append(f"{name}={found}" if name not in ("outcome", "message") else str(found))
+    parts += getattr(event, "reasons", ())
     readings = getattr(event, "readings", ())
     if readings:
         parts.append(", ".join(r.label for r in readings))

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
+from processors.repeats import SOURCES_KEY
 from processors.views.catalogue import View
 from processors.views.replay import as_stored, digest, fold_log
 from schemas.codec import Schemas
@@ -50,7 +51,7 @@ async def check(view: View[Any], log: EventLog, views: ViewStore, schemas: Schem
         view=view.name,
         partition=partition,
         position=live.position,
-        keys_count=len(live.states),
+        keys_count=len(live.states.keys() - {SOURCES_KEY}),
         view_digest=digest(live),
         log_digest=digest(true),
         different_keys=tuple(k for k in keys if live.states.get(k) != true.states.get(k)),
@@ -63,5 +64,13 @@ async def rebuild(view: View[Any], log: EventLog, views: ViewStore, schemas: Sch
         end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
         stored = as_stored(await asyncio.to_thread(fold_log, view, log, schemas, partition, end))
         if end == 0 or await views.replace(view.name, partition, stored):
-            return Rebuilt(view=view.name, partition=partition, position=end, keys_count=len(stored.states), swapped=True)
-    return Rebuilt(view=view.name, partition=partition, position=end, keys_count=len(stored.states), swapped=False)
+            return Rebuilt(
+                view=view.name,
+                partition=partition,
+                position=end,
+                keys_count=len(stored.states.keys() - {SOURCES_KEY}),
+                swapped=True,
+            )
+    return Rebuilt(
+        view=view.name, partition=partition, position=end, keys_count=len(stored.states.keys() - {SOURCES_KEY}), swapped=False
+    )

@@ -5,7 +5,9 @@ Every error answer of the gateway, FastAPI's own included, is `application/probl
 detail, instance and `reason`. `GET /problems/{reason}` says what a reason means and what to do.
 """
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
@@ -16,6 +18,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from schemas.errors import ContractError, TransientError
 
@@ -65,7 +68,8 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
 )
 _OTHER = Reason(422, "The frame was refused", "See the detail.")
 # Keeping the connection would mean to receive the rest of a body that nobody wants.
-_BODY_UNREAD = {"too_large", "read_timeout", "bad_multipart", "busy"}
+_BODY_UNREAD = {"too_large", "read_timeout", "busy"}
+_LINGER_BYTES, _LINGER_S = 4 * 1024 * 1024, 1.0
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -96,7 +100,27 @@ def problem(
     headers = {"retry-after": str(RETRY_AFTER_S)} if code == HTTPStatus.SERVICE_UNAVAILABLE else {}
     if reason in _BODY_UNREAD:
         headers["connection"] = "close"
+        return _Parting(content, status_code=code, headers=headers, media_type=MEDIA_TYPE)
     return JSONResponse(content, status_code=code, headers=headers, media_type=MEDIA_TYPE)
+
+
+class _Parting(JSONResponse):
+    """An answer to a client that may still be sending. Closing at once would reset the line and lose the answer, so
+    some more of what comes is taken and thrown away first.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        left = _LINGER_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while left > 0:
+                    message = await receive()
+                    if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                        break
+                    left -= len(message["body"])
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def install(app: FastAPI) -> None:

@@ -22,6 +22,7 @@ from schemas.catalogue import RESULTS
 from schemas.codec import Schemas, decode
 from schemas.envelope import header
 from schemas.errors import ConfigurationError, ContractError, LogUnavailableError, RegistryUnavailableError
+from streams.kafka_client import LOGGER
 from streams.kafka_log import KafkaEventLog, to_record
 from streams.names import Namespace
 from streams.records import Position, Record
@@ -94,6 +95,7 @@ class ResultConsumer:
                 "auto.offset.reset": "earliest",
                 "allow.auto.create.topics": False,
                 "fetch.wait.max.ms": 50,
+                "logger": LOGGER,
                 **(client or {}),
             }
         )

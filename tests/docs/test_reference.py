@@ -64,7 +64,7 @@ def test_commands_on_a_page_exist(page: Path) -> None:
 
     group = typer.main.get_command(build_app())
     for line in code(page):
-        words = re.findall(r"(?:^|[\s`(])hindsight ((?:[a-z-]+ ?)+)", line)
+        words = re.findall(r"(?:^|[\s`(])hindsight ((?:[a-z][a-z-]* ?)+)", line)
         for found in words:
             names = found.split()
             command = getattr(group, "commands", {}).get(names[0])

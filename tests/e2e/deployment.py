@@ -57,7 +57,7 @@ def until(found: Callable[[], T], *, within_s: float, what: str) -> T:
         time.sleep(_POLL_S)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Worker:
     """One worker process."""
 

@@ -1,35 +1,57 @@
 """kill -9 of workers while frames flow: every accepted frame ends with exactly one counted result."""
 
 import random
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from schemas.catalogue import RESULTS
+from schemas.catalogue import ASSESSMENTS
+from streams.kafka_groups import KafkaGroups
 from tests.e2e.conftest import Deploy
-from tests.e2e.deployment import ALL, Deployment, devices_on_every_partition, troubles, until
+from tests.e2e.deployment import ALL, Deployment, Worker, devices_on_every_partition, troubles, until
+from topology import wiring
 
 EARLY_ACK = (str(Path(__file__).with_name("early_ack_worker.py")),)
 DEVICES = devices_on_every_partition(each=2)
 # Two workers that share all partitions, or one worker for each processor.
 SHARED = (ALL, ALL)
 APART = ("assess", "infer,release", "derive", "views")
+# A step of each kind of worker, whose count of records says how far the worker is.
+_STEP_OF = {ALL: "infer", "assess": "assess", "infer,release": "infer", "derive": "derive", "views": "results_by_frame"}
 
 
-def run_with_kills(deployment: Deployment, kinds: tuple[str, ...], victims: tuple[int, ...], seed: int) -> None:
-    """Let frames flow, kill workers at seeded moments and start others in their place; returns when all came to rest."""
-    rng = random.Random(seed)
+def run_with_kills(
+    deployment: Deployment, kinds: tuple[str, ...], victims: tuple[int, ...], moment: Callable[[Worker, str], bool]
+) -> None:
+    """Let frames flow, kill workers in mid-flow and start others in their place; returns when all came to rest.
+
+    Args:
+        moment: Whether a worker of a kind is to be killed now.
+    """
     workers = list(deployment.start_workers(*kinds))
     deployment.put_in_force()
-    deployment.publish(DEVICES, 8)
     for victim in victims:
-        results = deployment.appended(RESULTS) + rng.randint(8, 16)
-        until(lambda at=results: deployment.appended(RESULTS) >= at, within_s=90, what=f"{results} results")  # type: ignore[misc]
+        deployment.publish(DEVICES, 6)
+        until(lambda v=victim: moment(workers[v], kinds[v]), within_s=90, what="the moment to kill")  # type: ignore[misc]
         workers[victim].kill()
-        assert not deployment.is_drained(), "the kill came when all was done"
         workers[victim] = deployment.start_worker(kinds[victim])
-        deployment.publish(DEVICES, 3)
+        assert not deployment.is_drained(), "the kill came when all was done"
+    deployment.publish(DEVICES, 2)
     deployment.drain(within_s=150)
+
+
+def after_a_few_more_records(seed: int) -> Callable[[Worker, str], bool]:
+    """True when a worker's step has counted some more records than when it was first asked about; how many is drawn."""
+    rng = random.Random(seed)
+    goals: dict[Worker, float] = {}
+
+    def is_there(worker: Worker, kind: str) -> bool:
+        counted = worker.counted("hindsight_records_total", processor=_STEP_OF[kind])
+        return counted >= goals.setdefault(worker, counted + rng.randint(3, 10))
+
+    return is_there
 
 
 @pytest.mark.parametrize(("kinds", "victims"), [(SHARED, (0,)), (APART, (1, 2, 0, 3))], ids=["two that share", "one a processor"])
@@ -37,12 +59,19 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     deployment: Deployment, kinds: tuple[str, ...], victims: tuple[int, ...]
 ) -> None:
     """Whichever worker is killed while frames flow, every accepted frame has one counted result and every view is its log."""
-    run_with_kills(deployment, kinds, victims, seed=7)
+    run_with_kills(deployment, kinds, victims, after_a_few_more_records(seed=7))
     assert troubles(deployment) == []
 
 
 def test_acknowledging_before_the_publish_is_found_out(deploy: Deploy) -> None:
     """The same run with acknowledgement moved before the publish loses frames, and the check says which."""
     deployment = deploy(EARLY_ACK)
-    run_with_kills(deployment, SHARED, (0,), seed=7)
+    with closing(KafkaGroups(wiring.bootstrap_servers(deployment.settings), deployment.namespace)) as kafka:
+
+        def commits_are_ahead(worker: Worker, kind: str) -> bool:
+            stored = deployment.positions("infer", ASSESSMENTS)
+            committed = kafka.committed("infer", ASSESSMENTS, tuple(stored))
+            return any(offset > stored[partition] for partition, offset in committed.items())
+
+        run_with_kills(deployment, (ALL,), (0,), commits_are_ahead)
     assert [t for t in troubles(deployment) if "has no result" in t]

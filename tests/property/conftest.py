@@ -1,4 +1,4 @@
-"""Two profiles: a short one for every run, a long one with HYPOTHESIS_PROFILE=long. Neither has a deadline: the machine is shared."""
+"""Two profiles: short for every run, long with HYPOTHESIS_PROFILE=long. Neither has a deadline, for machines that are shared."""
 
 import os
 

@@ -1,6 +1,8 @@
 """`hindsight demo`: about 100 frames from three devices, two releases, and a look back at the moment between them."""
 
 import asyncio
+import os
+import shutil
 import sys
 
 import typer
@@ -20,7 +22,12 @@ def demo() -> None:
     configuration = load()
     media = fetch_media(configuration.home / "media", say=lambda line: typer.echo(line, err=True))
     gathered = asyncio.run(run_demo(configuration, media, say=lambda line: typer.echo(line, err=True), progress=_Bar()))
-    typer.echo("\n".join(["", *summary(gathered)]))
+    typer.echo("\n".join(["", *summary(gathered, command=_this_command())]))
+
+
+def _this_command() -> str:
+    """How this command is called from where the person is: by its name when that is on the PATH."""
+    return "hindsight" if shutil.which("hindsight") else os.path.relpath(sys.argv[0])
 
 
 class _Bar:

@@ -18,6 +18,7 @@ def results(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as results come; only new ones when --from is not given.")
     ] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many lines; with --follow, wait for them.")] = None,
     tz: Annotated[str | None, typer.Option(help="Time zone of a moment without one.")] = None,
     format: Annotated[Format, typer.Option("--format", help="table: a line each; json: a JSON object a line.")] = Format.TABLE,
 ) -> None:
@@ -40,7 +41,7 @@ def results(
         bounds = log.bounds(RESULTS, p)
         ends[p] = bounds.end
         starts[p] = log.offset_at(RESULTS, p, at_ms) if at_ms is not None else bounds.end if follow else bounds.earliest
-    seen = {p: Seen() for p in starts}
+    seen, shown = {p: Seen() for p in starts}, 0
     records = (
         log.follow(RESULTS, starts, lambda: False)
         if follow
@@ -60,6 +61,9 @@ def results(
             seen[record.partition] = seen[record.partition].with_event(event, writer_of(record))
             if device is None or record.key == device.encode():
                 typer.echo(_line(record, event, zone, format))
+                shown += 1
+                if shown == count:
+                    break
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     finally:

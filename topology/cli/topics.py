@@ -16,6 +16,9 @@ def register(app: typer.Typer) -> None:
 
 def topics(
     format: Annotated[Format, typer.Option("--format", help="table: aligned columns; json: one document.")] = Format.TABLE,
+    alter: Annotated[
+        bool, typer.Option("--alter", help="First set the broker's topics right, except partitions.")
+    ] = False,
 ) -> None:
     """Print the catalogue against the broker; exit code 1 when they differ."""
     from schemas.catalogue import TOPICS
@@ -25,6 +28,9 @@ def topics(
 
     settings = load().settings
     broker, names = wiring.topics(settings), wiring.namespace(settings)
+    if alter:
+        for done in broker.alter():
+            typer.echo(f"{done.topic}: {done.what} was {done.found}, is {done.wanted}", err=True)
     differences = broker.differences()
     if format is Format.JSON:
         told = {names.topic(t.name): broker.wanted(t) for t in TOPICS.values()}
@@ -39,4 +45,10 @@ def topics(
         events = ", ".join(event.__name__ for event in topic.events) or "records as they came"
         rows.append((name, topic.key, broker.wanted(topic)["partitions"], kept, said, events))
     typer.echo(table(("topic", "key", "partitions", "kept", "broker", "events"), rows))
+    if any(d.what not in ("topic", "partitions") for d in differences):
+        typer.echo("do: hindsight topics --alter sets them; a shorter retention deletes records", err=True)
+    if any(d.what == "partitions" for d in differences):
+        typer.echo("do: set kafka.partitions to what the broker has; changing it is a migration", err=True)
+    if any(d.what == "topic" for d in differences):
+        typer.echo("do: start a worker or a gateway; each makes what is missing", err=True)
     raise typer.Exit(1 if differences else 0)

@@ -13,8 +13,8 @@ from topology.demo.sources import GATE_DEVICE
 _CODE = "container_code"
 
 
-def summary(demo: Demo) -> list[str]:
-    """The lines that `hindsight demo` ends with."""
+def summary(demo: Demo, *, command: str) -> list[str]:
+    """The lines that `hindsight demo` ends with; `command` is how a person calls hindsight from where they are."""
     outcomes = Counter(r.outcome for r in demo.results.values())
     return [
         f"frames in    {len(demo.sent)} ({_by_device(demo)})",
@@ -28,11 +28,11 @@ def summary(demo: Demo) -> list[str]:
         *_differences(demo),
         "",
         "look for yourself:",
-        f'  hindsight at "{rfc3339(demo.before.at_us)}" --device gate-1',
-        f'  hindsight at "{rfc3339(demo.after.at_us)}" --device gate-1',
-        "  hindsight results --device gate-1",
-        "  hindsight releases history",
-        "  hindsight views check",
+        f'  {command} at "{rfc3339(demo.before.at_us)}" --device gate-1',
+        f'  {command} at "{rfc3339(demo.after.at_us)}" --device gate-1',
+        f"  {command} results --device gate-1",
+        f"  {command} releases history",
+        f"  {command} views check",
     ]
 
 

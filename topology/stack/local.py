@@ -198,6 +198,13 @@ class LocalStack:
 
     def _bring_up_missing(self, old: Plan) -> bool:
         """On a running stack: start what is not in its plan yet, and what failed."""
+        for listener, port in self._fixed_ports.items():
+            if old.ports.get(listener, port) != port:
+                raise ConfigurationError(
+                    f"the running stack has {listener} on {old.ports[listener]}, not {port}",
+                    setting=f"stack.ports.{listener}",
+                    do="run `hindsight down` first",
+                )
         state = self.state()
         have = {program.name for program in old.programs}
         servers = tuple(name for name in self.servers if name not in have)

@@ -1,0 +1,201 @@
+"""The runner by itself, on in-memory twins and a clock that jumps: what it was given twice, out of turn, or cannot use."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from processors.partition import PartitionRunner
+from processors.repeats import SOURCES_KEY
+from processors.step import NOTHING, Cause, Ports, Prepared
+from processors.views.catalogue import View
+from processors.views.step import ViewStep
+from processors.views.upkeep import check
+from schemas.catalogue import DEAD_LETTERS, FRAMES
+from schemas.codec import FixedSchemas, encode
+from schemas.errors import ConsistencyError, ContractError
+from streams.memory import MemoryLog, MemoryViewStore
+from streams.records import Outgoing, Record
+from tests.given import AT_US, captured
+from tests.simulation import virtual_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """A state that shows whatever is counted twice."""
+
+    total: int = 0
+
+
+VIEW = View(
+    name="counts",
+    topic=FRAMES,
+    initial=Count(),
+    key=lambda event: str(event.frame.device_id),
+    fold=lambda state, event: Count(total=state.total + 1),
+)
+
+
+class Bench:
+    """One runner of one view over one partition, and hands on everything around it."""
+
+    def __init__(self, step: Any = None, *, batch: int = 8) -> None:
+        self.log = MemoryLog(lambda: AT_US, partitions=1)
+        self.views = MemoryViewStore()
+        self.schemas = FixedSchemas()
+        self.acknowledged: list[int] = []
+        self.failures: list[BaseException] = []
+        ports: Ports[Any] = Ports(log=self.log, appender=self.log, views=self.views, schemas=self.schemas, clock=lambda: AT_US)
+        self.runner: PartitionRunner[Any] = PartitionRunner(
+            step or ViewStep(VIEW), ports, 0, window=32, batch=batch, failed=self.failures.append
+        )
+
+    def captured(self, count: int, device: str = "gate-1") -> list[Record]:
+        """Events without a source on the log: nothing but the position tells whether one was counted."""
+        start = self.log.bounds(FRAMES, 0).end
+        for number in range(count):
+            value = encode(captured(number, device=device), self.schemas)
+            self.log.append_now(Outgoing(topic=FRAMES, key=device.encode(), value=value, headers=(), partition=0))
+        return list(self.log.read(FRAMES, 0, start, start + count))
+
+    async def give(self, *records: Record) -> None:
+        for record in records:
+            await self.runner.submit(record, lambda offset=record.offset: self.acknowledged.append(offset))
+
+    async def counted(self) -> int:
+        """How many the view counted, after checking that it is the fold of its log."""
+        await asyncio.sleep(3)
+        assert (await check(VIEW, self.log, self.views, self.schemas, 0)).equal
+        stored = await self.views.load_all(VIEW.name, 0)
+        return int(json.loads(stored.states["gate-1"])["total"])
+
+
+def on_bench(test: Callable[[], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        await test()
+
+    virtual_time.run(whole)
+
+
+def test_records_given_again_into_one_batch_are_counted_once() -> None:
+    """A partition that came back is read from what was on record, while the first ones still wait in the same runner."""
+
+    async def test() -> None:
+        bench = Bench()
+        records = bench.captured(3)
+        await bench.give(*records, *records[1:], *records)
+        assert await bench.counted() == 3
+        assert sorted(bench.acknowledged) == [0, 0, 1, 1, 1, 2, 2, 2]
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+def test_a_hole_in_what_is_given_is_filled_from_the_log() -> None:
+    """What another owner did meanwhile, and the view store forgot since, is caught up before the next record counts."""
+
+    async def test() -> None:
+        bench = Bench()
+        records = bench.captured(6)
+        await bench.give(records[0], records[4], records[5])
+        assert await bench.counted() == 6
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+def test_a_flushed_view_comes_back_without_a_new_record() -> None:
+    """While nothing comes, the runner looks now and then, and builds what is gone."""
+
+    async def test() -> None:
+        bench = Bench()
+        await bench.give(*bench.captured(4))
+        assert await bench.counted() == 4
+        bench.views._states.clear()
+        bench.views._positions.clear()
+        await asyncio.sleep(10)
+        assert await bench.counted() == 4
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+def test_a_view_store_of_another_log_stops_the_partition() -> None:
+    """A position beyond the end of the log is not believed: passing records over would lose them."""
+
+    async def test() -> None:
+        bench = Bench()
+        await bench.views.save(VIEW.name, 0, expected=0, position=50, changes={})
+        await bench.give(*bench.captured(1))
+        await asyncio.sleep(3)
+        assert [type(e) for e in bench.failures] == [ConsistencyError]
+        assert bench.acknowledged == []
+
+    on_bench(test)
+
+
+def test_a_state_of_another_version_stops_the_partition_and_says_what_to_do() -> None:
+    """What cannot be read is neither guessed nor overwritten."""
+
+    async def test() -> None:
+        bench = Bench()
+        await bench.views.save(VIEW.name, 0, expected=0, position=0, changes={"gate-1": b'{"other":1}'})
+        await bench.give(*bench.captured(1))
+        await asyncio.sleep(3)
+        (failure,) = bench.failures
+        assert isinstance(failure, ConsistencyError)
+        assert failure.do
+
+    on_bench(test)
+
+
+def test_a_device_with_the_reserved_name_goes_to_the_dead_letters() -> None:
+    """It cannot overwrite what is kept beside the states, live or caught up, and the partition goes on."""
+
+    async def test() -> None:
+        bench = Bench()
+        bad, good = bench.captured(1, device=SOURCES_KEY), bench.captured(2)
+        await bench.give(*bad, *good)
+        assert await bench.counted() == 2
+        (kept,) = bench.log.read(DEAD_LETTERS, 0, 0, 9)
+        assert kept.value == bad[0].value
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+class _Refusing(ViewStep[Any]):
+    """A step that cannot stand its input."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(VIEW)
+        self._where = where
+
+    async def prepare(self, event: Any, cause: Cause) -> Prepared:
+        if self._where == "prepare":
+            raise ContractError("no")
+        return NOTHING
+
+    def decide(self, state: Any, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
+        if self._where == "decide":
+            raise ContractError("no")
+        return ()
+
+
+@pytest.mark.parametrize("where", ["prepare", "decide"])
+def test_a_record_that_a_step_cannot_stand_is_kept_aside_and_still_folded(where: str) -> None:
+    """Bad input never stops a partition; and since a replay folds the event too, so does the live state."""
+
+    async def test() -> None:
+        bench = Bench(_Refusing(where))
+        records = bench.captured(3)
+        await bench.give(*records)
+        assert await bench.counted() == 3
+        assert [r.value for r in bench.log.read(DEAD_LETTERS, 0, 0, 9)] == [r.value for r in records]
+        assert bench.acknowledged == [0, 1, 2]
+        await bench.runner.stop()
+
+    on_bench(test)
