@@ -16,9 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def topics(
     format: Annotated[Format, typer.Option("--format", help="table: aligned columns; json: one document.")] = Format.TABLE,
-    alter: Annotated[
-        bool, typer.Option("--alter", help="First set the broker's topics right, except partitions.")
-    ] = False,
+    alter: Annotated[bool, typer.Option("--alter", help="First set the broker's topics right, except partitions.")] = False,
 ) -> None:
     """Print the catalogue against the broker; exit code 1 when they differ."""
     from schemas.catalogue import TOPICS

@@ -51,7 +51,7 @@ def test_the_profiles_cover_what_the_preprocessing_gives() -> None:
 
 def test_the_first_profile_takes_single_frames() -> None:
     """A server that names no profile uses the first, and the ensemble sends one frame a call."""
-    assert [profile.batch for profile in DETECTION_PROFILES][0] == 1
+    assert next(profile.batch for profile in DETECTION_PROFILES) == 1
 
 
 @pytest.mark.parametrize(
