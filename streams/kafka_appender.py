@@ -85,6 +85,8 @@ class KafkaAppender:
 
     def _enqueue(self, outgoing: Outgoing) -> "Future[Position] | None":
         future: Future[Position] = Future()
+        # A record that is queued cannot be taken back, so neither can its future.
+        future.set_running_or_notify_cancel()
         try:
             self._producer.produce(
                 self._namespace.topic(outgoing.topic),
@@ -121,8 +123,6 @@ class KafkaAppender:
         self._broken = self._broken or error.fatal()
 
     def _delivered(self, future: "Future[Position]", topic: str, error: KafkaError | None, message: Message) -> None:
-        if future.cancelled():
-            return
         if error is not None:
             future.set_exception(_refused(error, topic))
             return
