@@ -35,9 +35,7 @@ def build_package(tmp_path_factory: pytest.TempPathFactory) -> BuildPackage:
         rng = np.random.default_rng(5)
         for name, size in zip(PHOTOGRAPHS, SIZES, strict=True):
             cv2.imwrite(str(folder / "examples/text" / name), rng.integers(0, 256, (*size, 3), dtype=np.uint8))
-        video = cv2.VideoWriter(
-            str(folder / "examples/data/vtest.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (768, 576)
-        )
+        video = cv2.VideoWriter(str(folder / "examples/data/vtest.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (768, 576))
         for number in range(VIDEO_FRAMES):
             video.write(np.full((576, 768, 3), number * 10, np.uint8))
         video.release()
@@ -79,9 +77,7 @@ def test_a_second_fetch_needs_no_package(media: Media, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [b"cut off", None])
-def test_a_changed_or_lost_file_is_fetched_again(
-    build_package: BuildPackage, tmp_path: Path, left: bytes | None
-) -> None:
+def test_a_changed_or_lost_file_is_fetched_again(build_package: BuildPackage, tmp_path: Path, left: bytes | None) -> None:
     """A picture that differs from its recorded digest does not stay, nor does a hole."""
     deb = build_package()
     first = fetch_media(tmp_path, say=lambda line: None, package=deb)
