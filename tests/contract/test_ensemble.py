@@ -48,7 +48,7 @@ def picture(*texts: str, turned: bool = False) -> bytes:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model repository, built from weights that are kept between runs."""
-    weights = Path(__file__).parents[2] / ".hindsight" / "weights"
+    weights = Path(__file__).parents[2] / ".hindsight" / "servers" / "weights"
     fetch_weights(weights, say=print)
     target = tmp_path_factory.mktemp("triton") / "repository"
     build_repository(target, weights)
@@ -270,7 +270,7 @@ def test_a_step_that_cannot_report_is_left_out(ask: Ask, server: triton.Inferenc
 
 def test_building_again_changes_nothing(repository: Path) -> None:
     """An unchanged repository is not touched, and a damaged file or a stray one is put right."""
-    weights = Path(__file__).parents[2] / ".hindsight" / "weights"
+    weights = Path(__file__).parents[2] / ".hindsight" / "servers" / "weights"
     copy = repository.parent / "copy"
     shutil.copytree(repository, copy)
     stamps = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}

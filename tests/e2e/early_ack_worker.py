@@ -21,5 +21,5 @@ class EarlyAckRunner(PartitionRunner[Any]):
 
 
 if __name__ == "__main__":
-    agent.PartitionRunner = EarlyAckRunner  # type: ignore[misc]
+    agent.PartitionRunner = EarlyAckRunner  # type: ignore[attr-defined]  # the plant
     main()

@@ -7,7 +7,7 @@ from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES
 from schemas.codec import encode
 from schemas.events import FrameCaptured, FrameRejected
 from schemas.ids import captured_id, named_id
-from schemas.types import BlobRef, DeviceId, FrameRef, SourcePosition
+from schemas.types import BlobRef, DeviceId, FrameId, FrameRef, SourcePosition
 from streams.records import Outgoing, Record
 from tests.e2e.deployment import Deployment, devices_on_every_partition, troubles
 
@@ -26,7 +26,7 @@ class Poison:
 
 def frame(device: str) -> FrameRef:
     return FrameRef(
-        frame_id=named_id("frame", device, "poison"),  # type: ignore[arg-type]
+        frame_id=FrameId(named_id("frame", device, "poison")),
         device_id=DeviceId(device),
         session_id="poison",
         sequence=0,
@@ -39,7 +39,8 @@ def frame(device: str) -> FrameRef:
 def poisons(deployment: Deployment, topic: str) -> list[Poison]:
     """One of each kind, with whole events of both topics to spoil."""
     captured = encode(
-        FrameCaptured(event_id=captured_id("x"), frame=frame("gate-x"), received_at_us=1, channel="sdk"), deployment.schemas
+        FrameCaptured(event_id=captured_id(FrameId("x")), frame=frame("gate-x"), received_at_us=1, channel="sdk"),
+        deployment.schemas,
     )
     rejected = encode(
         FrameRejected(

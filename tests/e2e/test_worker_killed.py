@@ -23,18 +23,19 @@ _STEP_OF = {ALL: "infer", "assess": "assess", "infer,release": "infer", "derive"
 
 
 def run_with_kills(
-    deployment: Deployment, kinds: tuple[str, ...], victims: tuple[int, ...], moment: Callable[[Worker, str], bool]
+    deployment: Deployment, kinds: tuple[str, ...], victims: tuple[int, ...], moment: Callable[[Worker, str], Callable[[], bool]]
 ) -> None:
     """Let frames flow, kill workers in mid-flow and start others in their place; returns when all came to rest.
 
     Args:
-        moment: Whether a worker of a kind is to be killed now.
+        moment: Called with a worker and its kind before frames flow; what it gives says when to kill it.
     """
     workers = list(deployment.start_workers(*kinds))
     deployment.put_in_force()
     for victim in victims:
+        is_time = moment(workers[victim], kinds[victim])
         deployment.publish(DEVICES, 6)
-        until(lambda v=victim: moment(workers[v], kinds[v]), within_s=90, what="the moment to kill")  # type: ignore[misc]
+        until(is_time, within_s=90, what="the moment to kill")
         workers[victim].kill()
         workers[victim] = deployment.start_worker(kinds[victim])
         assert not deployment.is_drained(), "the kill came when all was done"
@@ -42,16 +43,18 @@ def run_with_kills(
     deployment.drain(within_s=150)
 
 
-def after_a_few_more_records(seed: int) -> Callable[[Worker, str], bool]:
-    """True when a worker's step has counted some more records than when it was first asked about; how many is drawn."""
+def after_a_few_more_records(seed: int) -> Callable[[Worker, str], Callable[[], bool]]:
+    """The moment when a worker's step has counted some more records than now; how many is drawn."""
     rng = random.Random(seed)
-    goals: dict[Worker, float] = {}
 
-    def is_there(worker: Worker, kind: str) -> bool:
-        counted = worker.counted("hindsight_records_total", processor=_STEP_OF[kind])
-        return counted >= goals.setdefault(worker, counted + rng.randint(3, 10))
+    def moment(worker: Worker, kind: str) -> Callable[[], bool]:
+        def counted() -> float:
+            return worker.counted("hindsight_records_total", processor=_STEP_OF[kind])
 
-    return is_there
+        goal = counted() + rng.randint(3, 10)
+        return lambda: counted() >= goal
+
+    return moment
 
 
 @pytest.mark.parametrize(("kinds", "victims"), [(SHARED, (0,)), (APART, (1, 2, 0, 3))], ids=["two that share", "one a processor"])
@@ -68,10 +71,10 @@ def test_acknowledging_before_the_publish_is_found_out(deploy: Deploy) -> None:
     deployment = deploy(EARLY_ACK)
     with closing(KafkaGroups(wiring.bootstrap_servers(deployment.settings), deployment.namespace)) as kafka:
 
-        def commits_are_ahead(worker: Worker, kind: str) -> bool:
+        def commits_are_ahead() -> bool:
             stored = deployment.positions("infer", ASSESSMENTS)
             committed = kafka.committed("infer", ASSESSMENTS, tuple(stored))
             return any(offset > stored[partition] for partition, offset in committed.items())
 
-        run_with_kills(deployment, (ALL,), (0,), commits_are_ahead)
+        run_with_kills(deployment, (ALL,), (0,), lambda worker, kind: commits_are_ahead)
     assert [t for t in troubles(deployment) if "has no result" in t]
