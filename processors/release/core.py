@@ -111,7 +111,9 @@ def fold(state: PipelineReleases, event: Any) -> PipelineReleases:
             still = None if state.pending is not None and state.pending.release == event.release else state.pending
             return replace(state, releases={**state.releases, event.release: failed}, pending=still)
         case PromotionRequested():
-            return replace(state, pending=Pending(release=event.release, issued_by=event.issued_by, reason=event.reason))
+            asked = Pending(release=event.release, issued_by=event.issued_by, reason=event.reason)
+            again = replace(state.releases[event.release], load_error="")
+            return replace(state, pending=asked, releases={**state.releases, event.release: again})
         case ReleasePromoted() | ReleaseRolledBack():
             return _in_force(state, event)
         case ThresholdChanged():
@@ -179,8 +181,6 @@ def _promote(state: PipelineReleases, command: PromoteRelease, cause: Cause) -> 
         return (
             _refused(command, "another_promotion_waits", f"the promotion of {state.pending.release} waits to be loaded", cause),
         )
-    if entry.load_error:
-        return (_refused(command, "load_failed", f"{command.release} could not be loaded: {entry.load_error}", cause),)
     if not entry.loaded_on:
         return (
             PromotionRequested(

@@ -92,7 +92,6 @@ def test_a_new_release_is_registered() -> None:
         ((), promote("r1"), "not_registered"),
         ((register("r1"), loaded("r1"), promote("r1")), promote("r1"), "in_force_already"),
         ((register("r1"), register("r2"), promote("r1")), promote("r2"), "another_promotion_waits"),
-        ((register("r1"), load_failed("r1")), promote("r1"), "load_failed"),
         ((), change("text_confidence", 0.4), "unknown_parameter"),
         ((register("r1"), loaded("r1"), promote("r1")), change("other", 0.4), "unknown_parameter"),
     ],
@@ -153,6 +152,13 @@ def test_reports_that_bring_nothing_new_give_nothing() -> None:
     assert decided((register("r1"), loaded("r1")), loaded("r1")) == ()
     assert decided((), loaded("r1")) == ()
     assert decided((), load_failed("r1")) == ()
+
+
+def test_a_release_that_could_not_be_loaded_is_tried_again_when_somebody_asks() -> None:
+    """A new promotion of it waits like the first one, forgets the old error, and so has it loaded again."""
+    (event,) = decided((register("r1"), load_failed("r1")), promote("r1"))
+    assert isinstance(event, PromotionRequested)
+    assert after(register("r1"), load_failed("r1"), promote("r1")).releases["r1"].load_error == ""
     state = after(register("r1"), loaded("r1", "two:8001"), loaded("r1", "one:8001"))
     assert state.releases["r1"].loaded_on == ("one:8001", "two:8001")
 

@@ -103,7 +103,7 @@ def test_without_tensorrt_the_build_says_what_to_install(tmp_path: Path) -> None
 
 def test_a_network_that_is_not_there_is_named_first(tmp_path: Path) -> None:
     """Before TensorRT is looked for, because that is the cheaper mistake to put right."""
-    with pytest.raises(ConfigurationError, match="detection.onnx does not exist"):
+    with pytest.raises(ConfigurationError, match=r"detection\.onnx does not exist"):
         build_plan(tmp_path / "detection.onnx", tmp_path, clock_s=time.monotonic)
 
 
