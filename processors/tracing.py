@@ -18,7 +18,11 @@ _propagator = TraceContextTextMapPropagator()
 def consuming(processor: str, record: Record, cause: Cause) -> Iterator[None]:
     """A span for one record's work, child of the span that wrote it; log lines inside carry ids and position."""
     parent = _propagator.extract({"traceparent": cause.traceparent}) if cause.traceparent else None
-    fields = {"frame": cause.correlation_id, "position": f"{record.topic}/{record.partition}/{record.offset}"}
+    fields = {
+        "device": (record.key or b"").decode("utf-8", "replace"),
+        "frame": cause.correlation_id,
+        "position": f"{record.topic}/{record.partition}/{record.offset}",
+    }
     with (
         _tracer.start_as_current_span(f"hindsight.{processor}", context=parent, kind=trace.SpanKind.CONSUMER) as span,
         structlog.contextvars.bound_contextvars(**fields, trace_id=trace_id_of(cause.traceparent)),

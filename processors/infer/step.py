@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from processors.infer import core
 from processors.metrics import CALL_SECONDS
 from processors.step import NOTHING, Cause, Prepared
@@ -16,6 +18,8 @@ from schemas.events import FrameAccepted
 from schemas.types import FrameRef
 from streams.ports import BlobStore, Inference
 from streams.records import Clock
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +133,9 @@ class InferStep:
     def _gave_up(
         self, route: core.Route, attempts: int, first_us: int, step: str | None, error_class: str, error: Exception
     ) -> core.Failed:
+        log.warning(
+            "inference failed", release=route.release, step=step, error_class=error_class, attempts=attempts, error=str(error)
+        )
         called = core.Called(
             endpoint=getattr(error, "endpoint", ""),
             attempts=attempts,

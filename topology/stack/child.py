@@ -28,6 +28,7 @@ from topology.stack.processes import MARK, ProcessKey, key_of, send, session_mem
 from topology.stack.programs import Backoff, Program
 from topology.stack.state import Condition, Exit, ProgramState
 
+_IMPATIENT_S = 1.0
 _PROBE_EVERY_S = 0.1
 _LAST_LINES = 20
 
@@ -132,9 +133,13 @@ class Child:
             session = self._popen.pid
             processes.kill(lambda: session_members(session), timeout_s=1.0)
 
+    def _orphan_signal(self) -> signal.Signals:
+        """What ends the program when the supervisor is gone: nobody is there then to ask a second time, less politely."""
+        return signal.SIGKILL if self.program.stop_grace_s <= _IMPATIENT_S else signal.SIGTERM
+
     def _start(self, now_s: float) -> None:
         rotate(self._log)
-        command = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *self.program.argv]
+        command = [sys.executable, "-I", "-S", launch.__file__, f"{os.getpid()}:{int(self._orphan_signal())}", *self.program.argv]
         with self._log.open("ab") as log:
             self._popen = subprocess.Popen(
                 command,

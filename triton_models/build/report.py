@@ -13,7 +13,7 @@ from typing import Any
 
 from .cuda_device import GpuFacts
 from .measuring import TOLERANCE_FLIPPED, TOLERANCE_MEAN, Agreement, Timing
-from .tensorrt_plan import PlanManifest
+from .tensorrt_plan import PlanManifest, ShapeProfile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +127,16 @@ def _plans(check: GpuCheck) -> list[str]:
     ]
     lines = ["## Plans", "", _row(head), _row(["---"] * len(head))]
     for plan in check.plans:
-        profiles = "; ".join(f"{p.batch}, {p.height_px}x{p.width_px} to {p.side_px_max}" for p in plan.profiles)
+        profiles = "; ".join(_profile(profile) for profile in plan.profiles)
         size, took = f"{plan.plan_bytes / 1e6:.1f} MB", f"{plan.built_in_s:.0f} s"
         digests = [f"`{plan.onnx_sha256[:12]}`", f"`{plan.plan_sha256[:12]}`"]
         lines.append(_row([plan.network, plan.precision, profiles, size, took, plan.builder, *digests]))
     return lines
+
+
+def _profile(profile: ShapeProfile) -> str:
+    sides = "only" if profile.fixed else f"up to {profile.side_px_max}"
+    return f"{profile.batch}, {profile.height_px}x{profile.width_px} {sides}"
 
 
 def _row(cells: list[str]) -> str:
