@@ -19,7 +19,9 @@ test: $(READY) test-packages lint
 
 # The tests hold docker-compose.yml against a real parser of compose files.
 test-packages:
-	@command -v docker-compose >/dev/null || { echo "installing docker-compose for the tests"; apt-get update -q >/dev/null && apt-get install -y -q --no-install-recommends docker-compose >/dev/null; }
+	@command -v docker-compose >/dev/null || { echo "installing docker-compose for the tests"; \
+	  { apt-get update -q && apt-get install -y -q --no-install-recommends docker-compose; } >/dev/null || \
+	  { echo "install docker-compose with your system's packages, then run make test again"; exit 1; }; }
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit tests/property

@@ -15,7 +15,6 @@ from schemas.errors import ConfigurationError
 from topology.demo.media import PHOTOGRAPHS, Media, fetch_media
 from topology.demo.sources import gate_frames, photograph_frames, yard_frames
 
-pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="makes a Debian package")
 SIZES = ((600, 800), (960, 1280), (958, 1004), (868, 1280), (960, 1280), (480, 640))
 VIDEO_FRAMES = 25
 
