@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from schemas.errors import ConfigurationError
 from triton_models.build import check_gpu, cuda_device, tensorrt_plan
 from triton_models.build.cuda_device import GpuFacts, checked, version_text
-from triton_models.build.tensorrt_plan import DETECTION_PROFILES, PlanManifest, ShapeProfile, build_plan
+from triton_models.build.tensorrt_plan import DETECTION_PROFILES, PlanManifest, ShapeProfile, build_plan, fitting_plan
+from triton_models.digest import file_sha256
 from triton_models.repository import MODEL_VERSIONS
 from triton_models.wiring import STEPS
 
@@ -146,3 +148,34 @@ def test_the_driver_version_is_found_or_unknown(tmp_path: Path, monkeypatch: pyt
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build\nGCC version: gcc 12.3.0\n"
     )
     assert cuda_device._driver_version() == "580.159.04"
+
+
+def test_a_fixed_profile_takes_its_usual_shape_only() -> None:
+    """Least and most are the usual shape, so that TensorRT tunes for nothing else."""
+    profile = ShapeProfile(batch=1, height_px=576, width_px=736, fixed=True)
+    assert profile.shapes() == ((1, 3, 576, 736),) * 3
+
+
+def test_a_plan_is_kept_only_while_everything_about_it_fits(tmp_path: Path) -> None:
+    """Another network, GPU, builder, precision or shape, or a plan that was changed, means a new build."""
+    onnx, plan = tmp_path / "model.onnx", tmp_path / "model.plan"
+    onnx.write_bytes(b"network")
+    fits = {"profiles": DETECTION_PROFILES, "precision": MANIFEST.precision, "gpu": MANIFEST.gpu, "builder": MANIFEST.builder}
+    assert fitting_plan(onnx, tmp_path, **fits) is None, "there is no plan yet"
+    plan.write_bytes(b"plan")
+    manifest = replace(MANIFEST, onnx_sha256=file_sha256(onnx), plan_sha256=file_sha256(plan))
+    (tmp_path / "model.plan.json").write_bytes(manifest.to_json())
+    assert fitting_plan(onnx, tmp_path, **fits) == manifest
+    others = {
+        "profiles": DETECTION_PROFILES[:1],
+        "precision": "fp32",
+        "gpu": replace(MANIFEST.gpu, compute_capability="8.0"),
+        "builder": "TensorRT 11.4.0",
+    }
+    for name, other in others.items():
+        assert fitting_plan(onnx, tmp_path, **(fits | {name: other})) is None, name
+    plan.write_bytes(b"another plan")
+    assert fitting_plan(onnx, tmp_path, **fits) is None
+    plan.write_bytes(b"plan")
+    onnx.write_bytes(b"another network")
+    assert fitting_plan(onnx, tmp_path, **fits) is None
