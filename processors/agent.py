@@ -5,6 +5,7 @@ that was not acknowledged, in whatever order the acknowledgements come.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faust
@@ -24,8 +25,13 @@ def bind(
     window: int,
     batch: int,
     failed: Callable[[BaseException], None],
+    committed: Callable[[str, int], int],
 ) -> None:
-    """Add the agent of one step to an app that is not started yet."""
+    """Add the agent of one step to an app that is not started yet.
+
+    Args:
+        committed: The next offset that the app's group would begin at, by topic and partition; blocks.
+    """
     topic = app.topic(
         namespace.topic(step.topic),
         key_type=bytes,
@@ -42,7 +48,13 @@ def bind(
             runner = runners.get(message.partition)
             if runner is None:
                 runner = runners[message.partition] = PartitionRunner(
-                    step, ports, message.partition, window=window, batch=batch, failed=failed
+                    step,
+                    ports,
+                    message.partition,
+                    window=window,
+                    batch=batch,
+                    failed=failed,
+                    committed=partial(committed, step.topic, message.partition),
                 )
             await runner.submit(to_record(message, namespace), event.ack)
 

@@ -38,7 +38,7 @@ from processors.repeats import Seen, writer_of
 from processors.step import NOTHING, Cause, Ports, Prepared, Step
 from processors.tracing import consuming, storing
 from schemas.envelope import header
-from schemas.errors import ContractError, TransientError
+from schemas.errors import ConsistencyError, ContractError, TransientError
 from schemas.types import SourcePosition
 from streams.records import Outgoing, Record
 
@@ -66,10 +66,20 @@ class PartitionRunner(Generic[S]):
         window: Most records prepared or waiting for their turn.
         batch: Most records committed in one go.
         failed: Told when the partition cannot go on; the process should end and be started again.
+        committed: Asks the group for the next offset that it would begin at; blocks. Without it, whoever hands records
+            over is trusted to leave none out.
     """
 
     def __init__(
-        self, step: Step[S], ports: Ports[S], partition: int, *, window: int, batch: int, failed: Callable[[BaseException], None]
+        self,
+        step: Step[S],
+        ports: Ports[S],
+        partition: int,
+        *,
+        window: int,
+        batch: int,
+        failed: Callable[[BaseException], None],
+        committed: Callable[[], int] | None = None,
     ) -> None:
         self._step = step
         self._ports = ports
@@ -81,6 +91,7 @@ class PartitionRunner(Generic[S]):
         self._committing = asyncio.create_task(self._run(), name=f"{step.name}-{partition}")
         self._kept = KeptStates(step, ports, partition)
         self._reached = 0
+        self._committed = committed
         self._labels = (step.name, str(partition))
 
     async def submit(self, record: Record, acknowledge: Callable[[], Any]) -> None:
@@ -175,6 +186,7 @@ class PartitionRunner(Generic[S]):
 
     async def _commit(self, items: list[_Item]) -> None:
         keys = tuple(sorted({k for i in items if i.event is not None and (k := self._step.key(i.event)) is not None}))
+        await self._nothing_left_out(items[0].record.offset)
         stored = await self._kept.load(keys, items[0].record.offset)
         states, seen = self._kept.unpack(stored, keys)
         changed: dict[str, S] = {}
@@ -193,6 +205,24 @@ class PartitionRunner(Generic[S]):
                 await self._kept.save(stored.position, position, changed, seen)
             self._measure(items, position)
         self._reached = position
+
+    async def _nothing_left_out(self, offset: int) -> None:
+        """Catching up emits nothing, which is right only for records that were acknowledged, here or by another owner.
+
+        Raises:
+            ConsistencyError: records before `offset` were neither; ending brings them back.
+        """
+        if self._committed is None or offset <= self._reached:
+            return
+        if (await self._ports.views.load(self._step.name, self._partition, ())).position >= offset:
+            return
+        earliest = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).earliest
+        done = max(self._reached, earliest, await asyncio.to_thread(self._committed))
+        if done < offset:
+            raise ConsistencyError(
+                f"{self._step.name} {self._partition}: records {done} to {offset - 1} never came from the consumer",
+                do="the worker ends, and begins again at what was acknowledged",
+            )
 
     async def _append(self, outs: list[Outgoing]) -> None:
         """Append everything, in order, and wait for every answer: a second try must not overtake what is under way."""

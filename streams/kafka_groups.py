@@ -1,6 +1,7 @@
 """How far consumer groups have committed, asked without joining them. `topology.caught_up` compares it with the views."""
 
 from collections.abc import Mapping
+from threading import Lock
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -12,7 +13,7 @@ _TIMEOUT_S = 10.0
 
 
 class KafkaGroups:
-    """The groups of one namespace. Calls block; not for several threads at once.
+    """The groups of one namespace. Calls block, and may be made from several threads.
 
     Each group is asked through a consumer of its own: librdkafka's admin call for the same thing ends the process when
     the broker goes away under it (an assertion in rdkafka_queue.h, librdkafka 2.16.0).
@@ -28,6 +29,7 @@ class KafkaGroups:
         self._config = {"bootstrap.servers": bootstrap_servers, "enable.auto.commit": False, "logger": LOGGER, **(client or {})}
         self._namespace = namespace
         self._asking: dict[str, Consumer] = {}
+        self._lock = Lock()
 
     def committed(self, processor: str, topic: str, partitions: tuple[int, ...]) -> Mapping[int, int]:
         """The next offset that a processor's group would begin at, by partition; none where it never committed.
@@ -36,11 +38,13 @@ class KafkaGroups:
             LogUnavailableError: the broker does not answer.
         """
         group = self._namespace.group(processor)
-        asking = self._asking.get(group)
-        if asking is None:
-            asking = self._asking[group] = Consumer({**self._config, "group.id": group})
+        wanted = [TopicPartition(self._namespace.topic(topic), p) for p in partitions]
         try:
-            found = asking.committed([TopicPartition(self._namespace.topic(topic), p) for p in partitions], timeout=_TIMEOUT_S)
+            with self._lock:
+                asking = self._asking.get(group)
+                if asking is None:
+                    asking = self._asking[group] = Consumer({**self._config, "group.id": group})
+                found = asking.committed(wanted, timeout=_TIMEOUT_S)
         except KafkaException as error:
             raise LogUnavailableError(
                 f"commits of {group}: {error.args[0]}", do="check that Kafka runs: `hindsight status`"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -10,7 +11,9 @@ import faust
 
 from processors.agent import bind
 from processors.step import Ports, Step
+from streams.kafka_groups import KafkaGroups
 from streams.names import Namespace
+from topology.rewinding import RewindingApp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,7 @@ def faust_app(group: str, *, bootstrap_servers: str, namespace: Namespace, limit
     Args:
         folder: Where Faust makes the folders for tables that no app of ours has.
     """
-    return faust.App(
+    return RewindingApp(
         namespace.group(group),
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
         key_serializer="raw",
@@ -74,6 +77,7 @@ class Agents:
     """Groups of steps at work.
 
     Args:
+        kafka: Asked what a group has acknowledged.
         failed: Told when one cannot go on.
     """
 
@@ -85,6 +89,7 @@ class Agents:
         bootstrap_servers: str,
         namespace: Namespace,
         limits: FaustLimits,
+        kafka: KafkaGroups,
         failed: Callable[[BaseException], None],
     ) -> None:
         self._apps = []
@@ -93,8 +98,18 @@ class Agents:
             app = faust_app(
                 group.name, bootstrap_servers=bootstrap_servers, namespace=namespace, limits=limits, folder=self._folder.name
             )
+            committed = partial(_committed, kafka, group.name)
             for step in group.steps:
-                bind(app, step, ports, namespace=namespace, window=group.window, batch=group.batch, failed=failed)
+                bind(
+                    app,
+                    step,
+                    ports,
+                    namespace=namespace,
+                    window=group.window,
+                    batch=group.batch,
+                    failed=failed,
+                    committed=committed,
+                )
             self._apps.append(app)
 
     async def start(self) -> None:
@@ -108,3 +123,8 @@ class Agents:
         """Leave the groups; what was in flight was not acknowledged and comes again."""
         await asyncio.gather(*(app.stop() for app in self._apps))
         self._folder.cleanup()
+
+
+def _committed(kafka: KafkaGroups, group: str, topic: str, partition: int) -> int:
+    """The next offset that a group would begin at; 0 when it never acknowledged anything."""
+    return kafka.committed(group, topic, (partition,)).get(partition, 0)

@@ -71,17 +71,18 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     if {"infer", "release"} & set(names):
         await asyncio.to_thread(follower.start)
     groups = processing.groups(settings, names, using, follower=follower, inference=inference)
+    kafka = KafkaGroups(wiring.bootstrap_servers(settings), wiring.namespace(settings))
     agents = Agents(
         groups,
         using.ports(),
         bootstrap_servers=wiring.bootstrap_servers(settings),
         namespace=wiring.namespace(settings),
         limits=processing.faust_limits(settings),
+        kafka=kafka,
         failed=failed,
     )
     health.start()
     await agents.start()
-    kafka = KafkaGroups(wiring.bootstrap_servers(settings), wiring.namespace(settings))
     beside = [_watched(keep_caught_up(groups, using.ports(), kafka, stop), failed)]
     beside.append(_watched(measure_lag([step for group in groups for step in group.steps], using.ports(), stop), failed))
     if "release" in names:

@@ -135,12 +135,16 @@ class Deployment:
         """What every worker said last, for whoever reads a failure."""
         return "\n".join(f"--- {w.log.name} ({w.process.poll()})\n{w.last_lines()}" for w in self.workers)
 
-    def start_worker(self, processors: str = ALL, **settings: str) -> Worker:
-        """Start a worker, without waiting until it is ready."""
+    def start_worker(self, processors: str = ALL, *, launcher: Sequence[str] = ()) -> Worker:
+        """Start a worker, without waiting until it is ready.
+
+        Args:
+            launcher: What runs this one worker, in place of the deployment's.
+        """
         number = len(self.workers)
         (port,) = choose(["worker"], fixed={}, preferred={}, among=FREE_RANGE).values()
         log = self.folder / f"worker-{number}.log"
-        argv = [sys.executable, *self._launcher, "worker", "--processors", processors, "--metrics-port", str(port)]
+        argv = [sys.executable, *(launcher or self._launcher), "worker", "--processors", processors, "--metrics-port", str(port)]
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *argv],
@@ -148,7 +152,7 @@ class Deployment:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=self.environment(**settings),
+                env=self.environment(),
             )
         worker = Worker(process=process, metrics_port=port, log=log)
         self.workers.append(worker)
@@ -160,7 +164,7 @@ class Deployment:
         until(lambda: all(w.is_ready() for w in started), within_s=within_s, what="workers ready")
         return started
 
-    def environment(self, **settings: str) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """What a process needs to find this deployment: the stack's home and the namespace."""
         ours = {k: v for k, v in os.environ.items() if not k.startswith("HINDSIGHT_")}
         return {
@@ -171,7 +175,6 @@ class Deployment:
             "OMP_NUM_THREADS": "1",
             "OPENCV_FOR_THREADS_NUM": "1",
             "PYTHONPATH": str(CHECKOUT),
-            **settings,
         }
 
     def hindsight(self, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -1,18 +1,20 @@
 """kill -9 of workers while frames flow: every accepted frame ends with exactly one counted result."""
 
 import random
+import signal
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from schemas.catalogue import ASSESSMENTS
+from schemas.catalogue import ASSESSMENTS, INFERENCES, RESULTS
 from streams.kafka_groups import KafkaGroups
 from tests.e2e.conftest import Deploy
 from tests.e2e.deployment import ALL, Deployment, Worker, devices_on_every_partition, troubles, until
 from topology import wiring
 
+DYING = str(Path(__file__).with_name("dying_worker.py"))
 EARLY_ACK = (str(Path(__file__).with_name("early_ack_worker.py")),)
 DEVICES = devices_on_every_partition(each=2)
 # Two workers that share all partitions, or one worker for each processor.
@@ -64,6 +66,22 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     """Whichever worker is killed while frames flow, every accepted frame has one counted result and every view is its log."""
     run_with_kills(deployment, kinds, victims, after_a_few_more_records(seed=7))
     assert troubles(deployment) == []
+
+
+def test_what_a_dying_worker_wrote_twice_is_counted_once(deployment: Deployment) -> None:
+    """Workers that die between publishing, storing and acknowledging leave repeats on the log, and no view counts one twice."""
+    deployment.start_workers("release")
+    deployment.put_in_force()
+    points = {"assess": "stored", "infer": "appended", "derive": "appended", "views": "stored"}
+    dying = [deployment.start_worker(name, launcher=(DYING, point)) for name, point in points.items()]
+    deployment.publish(DEVICES, 4)
+    until(lambda: all(w.process.poll() == -signal.SIGKILL for w in dying), within_s=90, what="the deaths of four workers")
+    deployment.start_worker()
+    deployment.publish(DEVICES, 1)
+    deployment.drain(within_s=120)
+    assert troubles(deployment) == []
+    assert deployment.appended(INFERENCES) > len(deployment.frames)
+    assert deployment.appended(RESULTS) > len(deployment.frames)
 
 
 def test_acknowledging_before_the_publish_is_found_out(deploy: Deploy) -> None:

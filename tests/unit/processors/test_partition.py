@@ -42,7 +42,7 @@ VIEW = View(
 class Bench:
     """One runner of one view over one partition, and hands on everything around it."""
 
-    def __init__(self, step: Any = None, *, batch: int = 8) -> None:
+    def __init__(self, step: Any = None, *, batch: int = 8, committed: Callable[[], int] | None = None) -> None:
         self.log = MemoryLog(lambda: AT_US, partitions=1)
         self.views = MemoryViewStore()
         self.schemas = FixedSchemas()
@@ -50,7 +50,7 @@ class Bench:
         self.failures: list[BaseException] = []
         ports: Ports[Any] = Ports(log=self.log, appender=self.log, views=self.views, schemas=self.schemas, clock=lambda: AT_US)
         self.runner: PartitionRunner[Any] = PartitionRunner(
-            step or ViewStep(VIEW), ports, 0, window=32, batch=batch, failed=self.failures.append
+            step or ViewStep(VIEW), ports, 0, window=32, batch=batch, failed=self.failures.append, committed=committed
         )
 
     def captured(self, count: int, device: str = "gate-1") -> list[Record]:
@@ -102,6 +102,38 @@ def test_a_hole_in_what_is_given_is_filled_from_the_log() -> None:
         records = bench.captured(6)
         await bench.give(records[0], records[4], records[5])
         assert await bench.counted() == 6
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+def test_records_that_nobody_acknowledged_are_never_taken_for_done() -> None:
+    """A consumer that leaves records out stops the partition, since catching up over them would emit nothing for them."""
+
+    async def test() -> None:
+        bench = Bench(committed=lambda: 1)
+        records = bench.captured(6)
+        await bench.give(records[0])
+        await asyncio.sleep(1)
+        await bench.give(records[4], records[5])
+        await asyncio.sleep(1)
+        (failure,) = bench.failures
+        assert isinstance(failure, ConsistencyError)
+        assert "records 1 to 3 never came" in str(failure)
+        assert bench.acknowledged == [0]
+
+    on_bench(test)
+
+
+def test_a_lost_view_store_is_caught_up_to_what_was_acknowledged() -> None:
+    """A new owner that begins where the group committed finds an empty store, and fills it without stopping."""
+
+    async def test() -> None:
+        bench = Bench(committed=lambda: 4)
+        records = bench.captured(6)
+        await bench.give(records[4], records[5])
+        assert await bench.counted() == 6
+        assert bench.failures == []
         await bench.runner.stop()
 
     on_bench(test)
