@@ -30,6 +30,7 @@ from topology.lag import measure_lag
 from topology.settings import Settings
 
 log = structlog.get_logger()
+_STOP_S = 4.0
 
 
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -94,8 +95,8 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     await stop.wait()
     health.ready = False
     log.info("worker stops", reason=repr(troubles[0]) if troubles else "signal")
-    await asyncio.gather(*beside, return_exceptions=True)
-    await agents.stop()
+    await _within(_STOP_S, "what runs beside", *beside)
+    await _within(_STOP_S, "agents", asyncio.create_task(agents.stop()))
     follower.stop()
     for triton in tritons:
         await triton.close()
@@ -103,6 +104,16 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     await using.close()
     health.stop()
     return 1 if troubles else 0
+
+
+async def _within(limit_s: float, what: str, *tasks: "asyncio.Task[None]") -> None:
+    """Let tasks come to their end, and end them when they take too long: what was in flight comes again anyway."""
+    late = (await asyncio.wait(tasks, timeout=limit_s))[1]
+    for task in late:
+        task.cancel()
+    if late:
+        log.warning("ended before it was done", what=what, waited_s=limit_s)
+        await asyncio.wait(late, timeout=1.0)
 
 
 def _watched(work: Coroutine[Any, Any, None], failed: Callable[[BaseException], None]) -> "asyncio.Task[None]":

@@ -112,8 +112,8 @@ def fold(state: PipelineReleases, event: Any) -> PipelineReleases:
             return replace(state, releases={**state.releases, event.release: failed}, pending=still)
         case PromotionRequested():
             asked = Pending(release=event.release, issued_by=event.issued_by, reason=event.reason)
-            again = replace(state.releases[event.release], load_error="")
-            return replace(state, pending=asked, releases={**state.releases, event.release: again})
+            again = {n: replace(e, load_error="") if n == event.release else e for n, e in state.releases.items()}
+            return replace(state, pending=asked, releases=again)
         case ReleasePromoted() | ReleaseRolledBack():
             return _in_force(state, event)
         case ThresholdChanged():

@@ -66,6 +66,11 @@ def _typed_and_printed(part: str) -> tuple[str, str]:
     return "\n".join([lines[0], *(line[2:] for line in lines[1:end])]), "\n".join(lines[end:])
 
 
+def _as_at_a_prompt(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what `make test` adds to it, by which a `make` inside would announce itself."""
+    return {name: value for name, value in environment.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+
 class Shell:
     """A bash that stays, so that variables and the current folder hold from one command to the next."""
 
@@ -73,7 +78,7 @@ class Shell:
         self._process = subprocess.Popen(
             ["bash", "--norc", "--noprofile"],
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**_as_at_a_prompt(os.environ), **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -19,7 +19,7 @@ def test_a_second_worker_takes_its_share_and_a_stopped_one_leaves_it(running: De
 
     until(both_worked, within_s=60, what="records counted by both workers")
     running.publish(DEVICES, 8)
+    assert not running.is_drained(), "the worker is stopped when all is done"
     assert first.terminate(within_s=15) == 0, first.last_lines()
-    assert not running.is_drained(), "the worker was stopped when all was done"
     running.drain(within_s=90)
     assert troubles(running) == []
