@@ -1,7 +1,8 @@
 """Binds a step to a Faust app: the agent hands each record to its partition's runner and returns at once.
 
 Faust brings the consumer group, the rebalancing and the commits: it commits a partition only up to the first record
-that was not acknowledged, in whatever order the acknowledgements come.
+that was not acknowledged, in whatever order the acknowledgements come. A timer beside the agent lets the runners look
+for records that Faust left out and after which none came.
 """
 
 from collections.abc import Callable
@@ -9,11 +10,16 @@ from functools import partial
 from typing import Any
 
 import faust
+import structlog
 
 from processors.partition import PartitionRunner
 from processors.step import Ports, Step
+from schemas.errors import TransientError
 from streams.names import Namespace
 from streams.records import Record
+
+log = structlog.get_logger()
+_LOOK_S = 3.0
 
 
 def bind(
@@ -42,23 +48,33 @@ def bind(
     )
     runners: dict[int, PartitionRunner[Any]] = {}
 
+    def runner_of(partition: int) -> PartitionRunner[Any]:
+        if partition not in runners:
+            runners[partition] = PartitionRunner(
+                step,
+                ports,
+                partition,
+                window=window,
+                batch=batch,
+                failed=failed,
+                committed=partial(committed, step.topic, partition),
+            )
+        return runners[partition]
+
     async def run(stream: Any) -> None:
         async for event in stream.noack().events():
-            message = event.message
-            runner = runners.get(message.partition)
-            if runner is None:
-                runner = runners[message.partition] = PartitionRunner(
-                    step,
-                    ports,
-                    message.partition,
-                    window=window,
-                    batch=batch,
-                    failed=failed,
-                    committed=partial(committed, step.topic, message.partition),
-                )
-            await runner.submit(to_record(message, namespace), event.ack)
+            await runner_of(event.message.partition).submit(to_record(event.message, namespace), event.ack)
+
+    async def look() -> None:
+        for at in () if app.rebalancing else app.consumer.assignment():
+            if at.topic == namespace.topic(step.topic) and (end := app.consumer.highwater(at)):
+                try:
+                    await runner_of(at.partition).look(end)
+                except TransientError as error:
+                    log.warning("not looked", processor=step.name, partition=at.partition, error=str(error))
 
     app.agent(topic, name=f"{namespace.group(step.name)}-agent")(run)
+    app.timer(_LOOK_S, name=f"{namespace.group(step.name)}-look")(look)
 
     async def stop_runners(*_: Any, **__: Any) -> None:
         for runner in runners.values():

@@ -1,14 +1,19 @@
-"""Records that cannot be used are kept aside, untouched, with headers that say where they lay and what was wrong."""
+"""Records that cannot be used are kept aside, untouched, with headers that say where they lay and what was wrong.
+
+A record can be longer than any topic takes, since brokers bound it as compressed: of such a one the length and digest are
+kept, and its value stays where it lay.
+"""
+
+import hashlib
 
 from schemas.catalogue import DEAD_LETTERS
 from schemas.envelope import rfc3339
-from schemas.errors import HindsightError
-from streams.records import Outgoing, Record
+from streams.records import HEADERS_ROOM_BYTES, LONGEST_RECORD_BYTES, Outgoing, Record, size_of
 
 PREFIX = "hindsight_dlq_"
 
 
-def dead_letter(record: Record, error: HindsightError, processor: str, now_us: int) -> Outgoing:
+def dead_letter(record: Record, error: Exception, processor: str, now_us: int) -> Outgoing:
     """The record on vision.dead-letters: same value, same headers, keyed by its topic; its own key in a header."""
     told = {
         "topic": record.topic,
@@ -17,12 +22,17 @@ def dead_letter(record: Record, error: HindsightError, processor: str, now_us: i
         "appended_at_ms": str(record.appended_at_ms),
         "processor": processor,
         "error_class": type(error).__name__,
-        "error_message": str(error)[:2000],
+        "error_message": (str(error) or repr(error))[:2000],
         "at": rfc3339(now_us),
     }
-    headers = [(f"{PREFIX}{name}", value.encode()) for name, value in told.items()]
-    if record.key is not None:
-        headers.append((f"{PREFIX}key", record.key))
-    return Outgoing(
-        topic=DEAD_LETTERS, key=record.topic.encode(), value=record.value, headers=(*record.headers, *headers), partition=0
-    )
+    value, headers = record.value, record.headers
+    if value is not None and len(value) > LONGEST_RECORD_BYTES:
+        told |= {"left_out_value_bytes": str(len(value)), "left_out_value_sha256": hashlib.sha256(value).hexdigest()}
+        value = None
+    if size_of(headers) + len(record.key or b"") > HEADERS_ROOM_BYTES // 2:
+        told["left_out_headers_bytes"] = str(size_of(headers) + len(record.key or b""))
+        headers = ()
+    own = [(f"{PREFIX}{name}", text.encode("utf-8", "replace")) for name, text in told.items()]
+    if record.key is not None and "left_out_headers_bytes" not in told:
+        own.append((f"{PREFIX}key", record.key))
+    return Outgoing(topic=DEAD_LETTERS, key=record.topic.encode(), value=value, headers=(*headers, *own), partition=0)

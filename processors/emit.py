@@ -6,11 +6,16 @@ from processors.step import Cause
 from schemas.catalogue import RELEASES, TOPIC_OF, TOPICS
 from schemas.codec import Schemas, encode
 from schemas.envelope import envelope_of, to_headers
-from streams.records import Outgoing
+from schemas.errors import ContractError
+from streams.records import HEADERS_ROOM_BYTES, Outgoing, size_of
 
 
 def outgoing(event: Any, *, cause: Cause, partition: int, source: str, time_us: int, schemas: Schemas) -> Outgoing:
-    """The record of an event that a processor decided on."""
+    """The record of an event that a processor decided on.
+
+    Raises:
+        ContractError: it is longer than its topic takes.
+    """
     topic = TOPIC_OF[type(event)]
     envelope = envelope_of(
         event,
@@ -20,11 +25,16 @@ def outgoing(event: Any, *, cause: Cause, partition: int, source: str, time_us: 
         causation_id=cause.event_id,
         traceparent=cause.traceparent,
     )
+    value, headers = encode(event, schemas), to_headers(envelope)
+    if len(value) > TOPICS[topic].longest_bytes or size_of(headers) > HEADERS_ROOM_BYTES // 2:
+        raise ContractError(
+            f"a {type(event).__name__} of {len(value)} bytes, with {size_of(headers)} of headers, is too long for {topic}"
+        )
     return Outgoing(
         topic=topic,
         key=key_of(event).encode(),
-        value=encode(event, schemas),
-        headers=to_headers(envelope),
+        value=value,
+        headers=headers,
         partition=partition if TOPICS[topic].chained else 0,
     )
 

@@ -11,6 +11,10 @@ same events with the same ids are appended again, and readers drop them by their
 behind (a flushed Redis) is caught up from the log without emitting, before the next record or when none comes for a
 while; one that is ahead (another owner of the partition) makes this owner pass over what the other has counted. A
 commit takes records that follow one another only, so a partition that was away and came back leaves no hole.
+
+The consumer is not trusted to hand over every record (Faust drops what it has fetched at several points of a rebalance,
+and does not always seek back): a record that nobody acknowledged and that did not come is read from the log, before the
+one that came after it, or when a while goes by in which nothing comes.
 """
 
 import asyncio
@@ -29,6 +33,7 @@ from processors.metrics import (
     DEAD_LETTERS,
     EVENTS_OUT,
     IN_FLIGHT,
+    LEFT_OUT,
     POSITION,
     RECORDS,
     REPEATS,
@@ -38,7 +43,7 @@ from processors.repeats import Seen, writer_of
 from processors.step import NOTHING, Cause, Ports, Prepared, Step
 from processors.tracing import consuming, storing
 from schemas.envelope import header
-from schemas.errors import ConsistencyError, ContractError, TransientError
+from schemas.errors import ConsistencyError, ContractError, HindsightError, TransientError
 from schemas.types import SourcePosition
 from streams.records import Outgoing, Record
 
@@ -47,6 +52,7 @@ log = structlog.get_logger()
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MOST_S = 2.0
 _LOOK_WHEN_IDLE_S = 5.0
+_FILL_RECORDS = 200
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,7 +73,7 @@ class PartitionRunner(Generic[S]):
         batch: Most records committed in one go.
         failed: Told when the partition cannot go on; the process should end and be started again.
         committed: Asks the group for the next offset that it would begin at; blocks. Without it, whoever hands records
-            over is trusted to leave none out.
+            over is trusted to leave out only what was acknowledged.
     """
 
     def __init__(
@@ -92,10 +98,53 @@ class PartitionRunner(Generic[S]):
         self._kept = KeptStates(step, ports, partition)
         self._reached = 0
         self._committed = committed
+        self._in_turn = asyncio.Lock()
+        self._next: int | None = None
+        self._at_last_look: tuple[int | None, int] | None = None
         self._labels = (step.name, str(partition))
 
     async def submit(self, record: Record, acknowledge: Callable[[], Any]) -> None:
-        """Take one record, waiting while the window is full."""
+        """Take one record, and before it what the consumer left out; waits while the window is full."""
+        async with self._in_turn:
+            await self._patiently("fill", lambda: self._fill(record.offset))
+            await self._take(record, acknowledge)
+            self._next = max(self._next or 0, record.offset + 1)
+
+    async def look(self, end: int) -> None:
+        """Called now and then: take from the log what the consumer did not hand over since the last look, and nothing after it.
+
+        Args:
+            end: Offset after the last record that the consumer knows of.
+        Raises:
+            TransientError: the log or the group does not answer.
+        """
+        if self._in_turn.locked():
+            return
+        last, self._at_last_look = self._at_last_look, (self._next, end)
+        if last is not None and last[0] == self._next:
+            async with self._in_turn:
+                await self._fill(last[1])
+
+    async def _fill(self, stop: int) -> None:
+        """Take from the log the records before `stop` that did not come and that nobody acknowledged."""
+        if self._committed is None or (self._next is not None and stop <= self._next):
+            return
+        earliest = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).earliest
+        start = max(self._next or 0, earliest, await asyncio.to_thread(self._committed))
+        if start < stop:
+            log.warning("left out", processor=self._step.name, partition=self._partition, start=start, stop=stop)
+        for low in range(start, stop, _FILL_RECORDS):
+            high = min(stop, low + _FILL_RECORDS)
+            for record in await asyncio.to_thread(self._read, low, high):
+                await self._take(record, _unasked)
+                LEFT_OUT.labels(*self._labels).inc()
+            self._next = high
+        self._next = max(start, stop)
+
+    def _read(self, start: int, stop: int) -> list[Record]:
+        return list(self._ports.log.read(self._step.topic, self._partition, start, stop))
+
+    async def _take(self, record: Record, acknowledge: Callable[[], Any]) -> None:
         await self._room.acquire()
         IN_FLIGHT.labels(*self._labels).inc()
         event, cause, trouble = None, None, None
@@ -186,7 +235,6 @@ class PartitionRunner(Generic[S]):
 
     async def _commit(self, items: list[_Item]) -> None:
         keys = tuple(sorted({k for i in items if i.event is not None and (k := self._step.key(i.event)) is not None}))
-        await self._nothing_left_out(items[0].record.offset)
         stored = await self._kept.load(keys, items[0].record.offset)
         states, seen = self._kept.unpack(stored, keys)
         changed: dict[str, S] = {}
@@ -206,24 +254,6 @@ class PartitionRunner(Generic[S]):
             self._measure(items, position)
         self._reached = position
 
-    async def _nothing_left_out(self, offset: int) -> None:
-        """Catching up emits nothing, which is right only for records that were acknowledged, here or by another owner.
-
-        Raises:
-            ConsistencyError: records before `offset` were neither; ending brings them back.
-        """
-        if self._committed is None or offset <= self._reached:
-            return
-        if (await self._ports.views.load(self._step.name, self._partition, ())).position >= offset:
-            return
-        earliest = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).earliest
-        done = max(self._reached, earliest, await asyncio.to_thread(self._committed))
-        if done < offset:
-            raise ConsistencyError(
-                f"{self._step.name} {self._partition}: records {done} to {offset - 1} never came from the consumer",
-                do="the worker ends, and begins again at what was acknowledged",
-            )
-
     async def _append(self, outs: list[Outgoing]) -> None:
         """Append everything, in order, and wait for every answer: a second try must not overtake what is under way."""
         waiting = [self._ports.appender.append(out) for out in outs]
@@ -235,8 +265,7 @@ class PartitionRunner(Generic[S]):
         """Decide and fold one record; gives what is to be appended."""
         record = item.record
         if item.trouble is not None or item.event is None or item.cause is None:
-            DEAD_LETTERS.labels(*self._labels).inc()
-            return [dead_letter(record, item.trouble or ContractError("no event"), self._step.name, self._ports.clock())]
+            return [self._kept_aside(record, item.trouble or ContractError("no event"))]
         if seen.is_repeat(item.event, writer_of(record)):
             REPEATS.labels(*self._labels).inc()
             return []
@@ -244,9 +273,10 @@ class PartitionRunner(Generic[S]):
         state = self._step.initial if key is None else states.get(key, self._step.initial)
         try:
             outs = self._decided(item, state, item.cause)
-        except ContractError as error:
-            DEAD_LETTERS.labels(*self._labels).inc()
-            outs = [dead_letter(record, error, self._step.name, self._ports.clock())]
+        except (TransientError, ConsistencyError):
+            raise
+        except Exception as error:
+            outs = [self._kept_aside(record, error)]
         if key is not None:
             changed[key] = states[key] = self._step.fold(state, item.event)
         return outs
@@ -266,6 +296,13 @@ class PartitionRunner(Generic[S]):
             DEAD_LETTERS.labels(*self._labels).inc()
             outs.append(dead_letter(item.record, ContractError(prepared.dead_letter), self._step.name, now_us))
         return outs
+
+    def _kept_aside(self, record: Record, error: Exception) -> Outgoing:
+        """A dead letter, whatever the record led a library into: ending the worker would only meet it again."""
+        DEAD_LETTERS.labels(*self._labels).inc()
+        if not isinstance(error, HindsightError):
+            log.error("unexpected", processor=self._step.name, partition=self._partition, exc_info=error)
+        return dead_letter(record, error, self._step.name, self._ports.clock())
 
     async def _patiently(self, what: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do it again, with backoff and jitter, for as long as it says that something is away for now."""
@@ -290,3 +327,7 @@ class PartitionRunner(Generic[S]):
         RECORDS.labels(*self._labels).inc(len(items))
         BATCH_RECORDS.labels(self._step.name).observe(len(items))
         POSITION.labels(*self._labels).set(position)
+
+
+def _unasked() -> None:
+    """Acknowledges nothing: the group goes on over a record that it never handed out."""

@@ -26,7 +26,8 @@ class Topic:
     """One topic as it should be on the broker.
 
     `chained` topics have as many partitions as vision.frames, since a chain event keeps its source's partition.
-    `retention_ms` of -1 keeps everything.
+    `retention_ms` of -1 keeps everything. `longest_bytes` bounds a record's value: small where records come from outside,
+    so that everything that follows from one fits on its own topic.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Topic:
     chained: bool
     retention_ms: int
     events: tuple[type, ...] = field(repr=False)
+    longest_bytes: int = 8 * 1024 * 1024
 
 
 TOPICS: Mapping[str, Topic] = MappingProxyType(
@@ -46,6 +48,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                 chained=True,
                 retention_ms=400 * _DAY_MS,
                 events=(e.FrameCaptured, e.FrameRefused, e.FramesDropped),
+                longest_bytes=1024 * 1024,
             ),
             Topic(
                 name=ASSESSMENTS,
@@ -100,6 +103,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                     e.ReportReleaseLoaded,
                     e.ReportReleaseLoadFailed,
                 ),
+                longest_bytes=1024 * 1024,
             ),
             Topic(
                 name=MONITORING,

@@ -68,9 +68,11 @@ def decode(value: bytes | None, topic: str, schemas: Schemas) -> Any:
     """The event in a record of `topic`.
 
     Raises:
-        DecodeError: wrong magic byte, unknown schema id, or a body that is not what the schema says.
+        DecodeError: too long for the topic, wrong magic byte, unknown schema id, or a body that is not what the schema says.
         UnknownEventError: a well-formed event that this topic does not hold.
     """
+    if value is not None and len(value) > TOPICS[topic].longest_bytes:
+        raise DecodeError(f"{len(value)} bytes, and {topic} holds records of at most {TOPICS[topic].longest_bytes}")
     schema_id, body = unframe(value)
     writer, name = _writer_schema(schemas.schema_of(schema_id))
     event = EVENT_BY_NAME.get(name.rpartition(".")[2])

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 
 from minio import Minio
@@ -12,6 +13,7 @@ from urllib3.exceptions import HTTPError
 from schemas.errors import BlobGoneError, BlobStoreUnavailableError, DigestError
 from schemas.types import BlobRef
 
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _GONE = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
 
 
@@ -75,6 +77,7 @@ class S3BlobStore:
         return BlobRef(sha256=sha256, size_bytes=len(content), media_type=media_type)
 
     def get(self, ref: BlobRef) -> bytes:
+        hold_name(ref)
         try:
             response = self._client.get_object(self.bucket, object_name(ref.sha256))
             try:
@@ -94,6 +97,7 @@ class S3BlobStore:
         return content
 
     def exists(self, ref: BlobRef) -> bool:
+        hold_name(ref)
         try:
             self._client.stat_object(self.bucket, object_name(ref.sha256))
         except S3Error as error:
@@ -111,6 +115,16 @@ class S3BlobStore:
                 yield str(item.object_name).rpartition("/")[2]
         except (MinioException, HTTPError) as error:
             raise _unavailable(error) from error
+
+
+def hold_name(ref: BlobRef) -> None:
+    """Names come from the log, where anybody may have written them; S3 is asked for digests only.
+
+    Raises:
+        DigestError: it is none.
+    """
+    if not _SHA256.fullmatch(ref.sha256):
+        raise DigestError(f"{ref.sha256[:80]!r} is not a sha256 of 64 lower-case hex digits")
 
 
 def verify(content: bytes, ref: BlobRef) -> None:

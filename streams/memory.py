@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from schemas.catalogue import TOPICS
 from schemas.errors import BlobGoneError
 from schemas.types import BlobRef
-from streams.blobs import digest, verify
+from streams.blobs import digest, hold_name, verify
 from streams.partitioning import partition_of
 from streams.ports import Stored
 from streams.records import Bounds, Clock, Outgoing, Position, Record
@@ -84,12 +84,14 @@ class MemoryBlobStore:
         return BlobRef(sha256=sha256, size_bytes=len(content), media_type=media_type)
 
     def get(self, ref: BlobRef) -> bytes:
+        hold_name(ref)
         if ref.sha256 not in self.contents:
             raise BlobGoneError(f"blob {ref.sha256} is not there")
         verify(self.contents[ref.sha256], ref)
         return self.contents[ref.sha256]
 
     def exists(self, ref: BlobRef) -> bool:
+        hold_name(ref)
         return ref.sha256 in self.contents
 
 

@@ -56,12 +56,16 @@ class BlobStore(Protocol):
 
         Raises:
             BlobGoneError: they are not there any more.
-            DigestError: what is there is something else.
+            DigestError: what is there is something else, or the reference names no digest.
             BlobStoreUnavailableError: no answer.
         """
 
     def exists(self, ref: BlobRef) -> bool:
-        """Whether the store has an object of that name."""
+        """Whether the store has an object of that name.
+
+        Raises:
+            DigestError: the reference names no digest.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from schemas.envelope import Headers
 Clock = Callable[[], int]
 
 LONGEST_RECORD_BYTES = 8 * 1024 * 1024
-LONGEST_DEAD_LETTER_BYTES = LONGEST_RECORD_BYTES + 256 * 1024  # a record as long as may be, and the headers of its error
+HEADERS_ROOM_BYTES = 256 * 1024
+LONGEST_DEAD_LETTER_BYTES = LONGEST_RECORD_BYTES + HEADERS_ROOM_BYTES  # a record as long as may be, and the headers of its error
 
 
 def system_clock() -> int:
@@ -42,6 +43,11 @@ class Outgoing:
     value: bytes | None
     headers: Headers
     partition: int | None = None
+
+
+def size_of(headers: Headers) -> int:
+    """Bytes that headers take on the wire, about."""
+    return sum(len(name) + len(value or b"") + 10 for name, value in headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

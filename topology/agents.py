@@ -13,7 +13,6 @@ from processors.agent import bind
 from processors.step import Ports, Step
 from streams.kafka_groups import KafkaGroups
 from streams.names import Namespace
-from topology.rewinding import RewindingApp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ def faust_app(group: str, *, bootstrap_servers: str, namespace: Namespace, limit
     Args:
         folder: Where Faust makes the folders for tables that no app of ours has.
     """
-    return RewindingApp(
+    return faust.App(
         namespace.group(group),
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
         key_serializer="raw",

@@ -14,6 +14,8 @@ from schemas.events import FrameAccepted, InferenceCompleted, InferenceFailed, I
 from schemas.plain import from_plain
 from schemas.types import Candidate, Observation, StepReport
 
+_ANSWER_MAX_BYTES = 4 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
@@ -120,7 +122,9 @@ def _completed(pipeline: str, event: FrameAccepted, outcome: Answered, cause: Ca
         observations=observations,
         candidates=candidates,
     )
-    body_of(completed)  # an answer that no event can hold breaks the contract too
+    # An answer that no event can hold breaks the contract too, and what is derived from it must fit as well.
+    if (size := len(body_of(completed))) > _ANSWER_MAX_BYTES:
+        raise ContractError(f"the ensemble's answer takes {size} bytes, and an event holds at most {_ANSWER_MAX_BYTES}")
     return completed
 
 

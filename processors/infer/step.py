@@ -13,7 +13,14 @@ from processors.metrics import CALL_SECONDS
 from processors.step import NOTHING, Cause, Prepared
 from processors.tracing import calling, current_traceparent
 from schemas.catalogue import ASSESSMENTS
-from schemas.errors import BlobGoneError, DigestError, InferenceTimeoutError, InferenceUnavailableError, StepFailedError
+from schemas.errors import (
+    BlobGoneError,
+    DigestError,
+    HindsightError,
+    InferenceTimeoutError,
+    InferenceUnavailableError,
+    StepFailedError,
+)
 from schemas.events import FrameAccepted
 from schemas.types import FrameRef
 from streams.ports import BlobStore, Inference
@@ -95,11 +102,17 @@ class InferStep:
         started_us = self._clock()
         try:
             image = await asyncio.to_thread(self._blobs.get, frame.blob)
-        except (BlobGoneError, DigestError) as error:
-            return self._gave_up(
-                route, 0, started_us, None, "blob_gone" if isinstance(error, BlobGoneError) else "blob_changed", error
-            )
-        return await self._call(frame, route, image, cause, started_us)
+            return await self._call(frame, route, image, cause, started_us)
+        except BlobGoneError as error:
+            return self._gave_up(route, 0, started_us, None, "blob_gone", error)
+        except DigestError as error:
+            return self._gave_up(route, 0, started_us, None, "blob_changed", error)
+        except HindsightError:
+            raise
+        except Exception as error:
+            # Whatever a library makes of this frame, an accepted frame has an outcome.
+            log.exception("unexpected", processor=self.name, frame=frame.frame_id)
+            return self._gave_up(route, 0, started_us, None, "unexpected", error)
 
     async def _call(self, frame: FrameRef, route: core.Route, image: bytes, cause: Cause, first_us: int) -> core.Outcome:
         attempts, pause_s = 0, self._retries.backoff_first_s
@@ -142,7 +155,7 @@ class InferStep:
             started_at_us=first_us,
             duration_us=self._clock() - first_us,
         )
-        return core.Failed(route=route, called=called, step=step, error_class=error_class, message=str(error))
+        return core.Failed(route=route, called=called, step=step, error_class=error_class, message=str(error) or repr(error))
 
     def _observe(self, release: str, outcome: str, started_us: int) -> None:
         CALL_SECONDS.labels(release, outcome).observe((self._clock() - started_us) / 1e6)

@@ -9,17 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from schemas.errors import FrameRefusedError
+from streams.admission import NAME_RULE, is_name, is_time, trouble_in_texts
 from streams.grpc_gateway.generated.frames_pb2 import DroppedFrames, Frame
 from streams.grpc_gateway.limits import GatewayLimits
 from streams.images import inspect
 from streams.publishing import IncomingFrame
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _REASON = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _SEQUENCE_MAX = 2**62
-_YEAR_2000_US, _YEAR_2100_US = 946_684_800_000_000, 4_102_444_800_000_000
-_LABELS_MAX, _TEXT_MAX = 32, 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +64,12 @@ def check(message: Frame, limits: GatewayLimits, *, known: KnownDevice = any_dev
         known: Whether a well-formed device id belongs to a device that may send.
         traceparent: The call's trace context, for messages without one of their own.
     """
-    if not _NAME.fullmatch(message.device_id):
-        return Refused(frame=None, reason="invalid_device", detail="device_id holds 1 to 128 letters, digits and . _ : -")
+    if not is_name(message.device_id):
+        return Refused(frame=None, reason="invalid_device", detail=f"device_id holds {NAME_RULE}")
     if not known(message.device_id):
         return Refused(frame=None, reason="unknown_device", detail=f"no device {message.device_id} may send here")
-    if not _NAME.fullmatch(message.session_id):
-        return Refused(frame=None, reason="invalid_session", detail="session_id holds 1 to 128 letters, digits and . _ : -")
+    if not is_name(message.session_id):
+        return Refused(frame=None, reason="invalid_session", detail=f"session_id holds {NAME_RULE}")
     if message.sequence > _SEQUENCE_MAX:
         return Refused(frame=None, reason="invalid_sequence", detail=f"sequence is above {_SEQUENCE_MAX}")
     match message.WhichOneof("payload"):
@@ -107,14 +105,12 @@ def _frame(message: Frame, limits: GatewayLimits, traceparent: str) -> Admitted 
         media_type="application/octet-stream",
         traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else "",
     )
-    if not _YEAR_2000_US <= message.captured_at_us < _YEAR_2100_US:
+    if not is_time(message.captured_at_us):
         # Times far out are not put on the log: readers in some languages fail on them.
         detail = f"captured_at_us is {message.captured_at_us}, which is not in the years 2000 to 2099"
         return Refused(frame=replace(frame, captured_at_us=0), reason="invalid_captured_at", detail=detail)
     labels = dict(message.labels)
-    texts = (message.passage_id, *labels, *labels.values())
-    if len(labels) > _LABELS_MAX or any(len(text) > _TEXT_MAX for text in texts):
-        detail = f"passage_id and labels hold {_TEXT_MAX} characters each, and there are at most {_LABELS_MAX} labels"
+    if detail := trouble_in_texts(message.passage_id, labels):
         return Refused(frame=frame, reason="invalid_labels", detail=detail)
     frame = replace(frame, passage_id=message.passage_id or None, labels=labels)
     try:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
+from streams.admission import is_name
 from streams.http_gateway.access import about
 from streams.http_gateway.intake import Intake
 from streams.http_gateway.limits import HttpLimits
@@ -113,8 +114,8 @@ def frame_routes(*, intake: Intake, lookups: Lookups, devices: Any, limits: Http
     async def device(request: Request, device_id: str) -> Device:
         """The device's views: its last frames and its last results."""
         about(request, device_id=device_id[:128])
-        frames, results = await lookups.device(device_id)
-        if frames is None and results is None and not devices(device_id):
+        frames, results = await lookups.device(device_id) if is_name(device_id) else (None, None)
+        if frames is None and results is None and not (is_name(device_id) and devices(device_id)):
             raise ProblemError("device_not_found", f"device {device_id[:128]!r} is not known and sent nothing")
         return Device(device_id=device_id, frames=dict(frames) if frames else None, results=dict(results) if results else None)
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from schemas import ids
+from streams.admission import NAME_RULE, is_name, is_time, trouble_in_texts
 from streams.http_gateway.problems import ProblemError
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NAME_CHARACTERS, _LABELS, _LABEL_CHARACTERS = 128, 32, 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,12 @@ def device_of(fields: Mapping[str, str]) -> str:
     Raises:
         ProblemError: missing, too long, or with characters that no name has.
     """
-    return _name("device_id", fields.get("device_id", ""))
+    device_id = fields.get("device_id", "")
+    if not device_id:
+        raise ProblemError("missing_field", "field 'device_id' is missing or empty")
+    if not is_name(device_id):
+        raise ProblemError("bad_field", f"device_id holds {NAME_RULE}")
+    return device_id
 
 
 def described(fields: Mapping[str, str]) -> Described:
@@ -47,26 +52,24 @@ def described(fields: Mapping[str, str]) -> Described:
     unknown = sorted(fields.keys() - {"device_id", "captured_at", "passage_id", "labels"})
     if unknown:
         raise ProblemError("bad_field", f"unknown fields: {', '.join(repr(name[:64]) for name in unknown)}")
-    captured, passage = fields.get("captured_at", ""), fields.get("passage_id", "")
-    return Described(
-        captured_at_us=time_us(captured) if captured else None,
-        passage_id=_name("passage_id", passage) if passage else None,
-        labels=_labels(fields.get("labels", "")),
-    )
+    captured, passage, labels = fields.get("captured_at", ""), fields.get("passage_id", ""), _labels(fields.get("labels", ""))
+    if trouble := trouble_in_texts(passage, labels):
+        raise ProblemError("bad_field", trouble)
+    return Described(captured_at_us=time_us(captured) if captured else None, passage_id=passage or None, labels=labels)
 
 
 def time_us(text: str) -> int:
     """RFC 3339 with an offset, as microseconds since the epoch.
 
     Raises:
-        ProblemError: something else, or before 1970.
+        ProblemError: something else, or not in the years 2000 to 2099.
     """
     try:
         if not _RFC3339.fullmatch(text):
             raise ValueError("it must look like 2026-11-22T03:47:00Z")
         at = (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(microseconds=1)
-        if at < 0:
-            raise ValueError("it is before 1970")
+        if not is_time(at):
+            raise ValueError("it is not in the years 2000 to 2099")
     except (ValueError, OverflowError) as error:
         raise ProblemError("bad_timestamp", f"{text[:64]!r} is not an RFC 3339 time with an offset: {error}") from error
     return at
@@ -95,14 +98,6 @@ def fingerprint(image: bytes, fields: Mapping[str, str]) -> str:
     return hashlib.sha256(hashlib.sha256(image).digest() + text).hexdigest()
 
 
-def _name(what: str, value: str) -> str:
-    if not value:
-        raise ProblemError("missing_field", f"field {what!r} is missing or empty")
-    if len(value) > _NAME_CHARACTERS or not value.isprintable() or value != value.strip():
-        raise ProblemError("bad_field", f"{what} has at most {_NAME_CHARACTERS} printable characters and no space around it")
-    return value
-
-
 def _labels(text: str) -> Mapping[str, str]:
     if not text:
         return {}
@@ -110,9 +105,6 @@ def _labels(text: str) -> Mapping[str, str]:
         labels = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ProblemError("bad_field", f"labels is not JSON: {error}") from error
-    fits = isinstance(labels, dict) and len(labels) <= _LABELS
-    if not fits or not all(isinstance(v, str) and max(len(k), len(v)) <= _LABEL_CHARACTERS for k, v in labels.items()):
-        raise ProblemError(
-            "bad_field", f"labels is a JSON object of at most {_LABELS} texts with at most {_LABEL_CHARACTERS} characters each"
-        )
-    return {str(k): str(v) for k, v in labels.items()}
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        raise ProblemError("bad_field", "labels is a JSON object of texts")
+    return labels

@@ -21,8 +21,9 @@ from uuid import uuid4
 
 import stamina
 
-from schemas.errors import BlobStoreUnavailableError, ContractError, LogUnavailableError
+from schemas.errors import BlobStoreUnavailableError, ContractError, FrameRefusedError, LogUnavailableError
 from schemas.types import FrameRef
+from streams.admission import NAME_RULE, is_name, is_time, trouble_in_texts
 from streams.blobs import S3BlobStore
 from streams.images import inspect
 from streams.kafka_appender import KafkaAppender
@@ -149,7 +150,7 @@ class FrameProducer:
             captured_at: With an offset; now when it is left out.
             timeout_s: How long to wait. The frame is not taken back afterwards, and may still arrive.
         Raises:
-            FrameRefusedError: not an image, too large, cut off; nothing was sent.
+            FrameRefusedError: not an image, too large, cut off, or a name, time or label that no door lets in; nothing was sent.
             BlobStoreUnavailableError: its bytes could not be stored; the frame is given up.
             LogUnavailableError: the broker did not answer in time.
         """
@@ -176,12 +177,14 @@ class FrameProducer:
         Waits while `in_flight` frames are under way. `flush` waits for all of them.
         """
         content = image if isinstance(image, bytes) else Path(image).read_bytes()
+        captured_at_us = self._clock() if captured_at is None else microseconds(captured_at)
+        _admit(device_id, captured_at_us, passage_id or "", labels or {})
         facts = inspect(content, **self._limits)
         frame = IncomingFrame(
             device_id=device_id,
             session_id=self.session_id,
             sequence=0,
-            captured_at_us=self._clock() if captured_at is None else microseconds(captured_at),
+            captured_at_us=captured_at_us,
             image=content,
             media_type=facts.media_type,
             passage_id=passage_id,
@@ -255,6 +258,16 @@ class FrameProducer:
         self._room.release()
         with self._lock:
             self._open.discard(sending)
+
+
+def _admit(device_id: str, captured_at_us: int, passage_id: str, labels: Mapping[str, str]) -> None:
+    """Hold a frame's description to what the other doors let in."""
+    if not is_name(device_id):
+        raise FrameRefusedError(f"device_id holds {NAME_RULE}", reason="invalid_device")
+    if not is_time(captured_at_us):
+        raise FrameRefusedError("captured_at is not in the years 2000 to 2099", reason="invalid_captured_at")
+    if trouble := trouble_in_texts(passage_id, labels):
+        raise FrameRefusedError(trouble, reason="invalid_labels")
 
 
 async def _cancel_all() -> None:

@@ -94,6 +94,16 @@ def test_gone_is_gone_and_not_an_outage(blobs: Any) -> None:
             blobs.get(missing)
 
 
+@pytest.mark.parametrize("name", ["", "../escape", "AB" * 32, "ab" * 31, "ab" * 32 + "\n", "\U0001f600", "x" * 5000])
+def test_a_reference_that_names_no_digest_is_refused(blobs: Any, name: str) -> None:
+    """It came from a record that anybody wrote, and never reaches the store's paths."""
+    ref = BlobRef(sha256=name, size_bytes=1, media_type="image/jpeg")
+    with pytest.raises(DigestError, match="is not a sha256"):
+        blobs.get(ref)
+    with pytest.raises(DigestError, match="is not a sha256"):
+        blobs.exists(ref)
+
+
 def test_a_store_that_is_away_is_named_as_that() -> None:
     """Every call ends in BlobStoreUnavailableError with what to do; nothing of the client's gets through."""
     away = S3BlobStore("127.0.0.1:9", access_key="a", secret_key="b" * 8, bucket="frames")

@@ -1,15 +1,19 @@
 """Records that cannot be used are kept aside, untouched, and the frames behind them go on."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from confluent_kafka import Producer
 
 from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES
-from schemas.codec import encode
+from schemas.codec import decode, encode
 from schemas.events import FrameCaptured, FrameRejected
 from schemas.ids import captured_id, named_id
 from schemas.types import BlobRef, DeviceId, FrameId, FrameRef, SourcePosition
+from streams.partitioning import partition_of
 from streams.records import Outgoing, Record
-from tests.e2e.deployment import Deployment, devices_on_every_partition, troubles
+from tests.e2e.deployment import ALL, PARTITIONS, Deployment, devices_on_every_partition, troubles
+from tests.given import AT_US
 
 DEVICES = devices_on_every_partition()
 _READERS = {FRAMES: {"assess"}, ASSESSMENTS: {"infer", "device_frames", "frame_outcomes"}}
@@ -105,3 +109,53 @@ def test_poison_is_kept_aside_and_what_follows_goes_on(running: Deployment) -> N
             assert all(r.headers[: len(poison.headers)] == poison.headers for r in mine)
             assert {told(r, "key") for r in mine} == set(DEVICES)
     assert len(letters) == len(DEVICES) * sum(len(found) * len(_READERS[topic]) for topic, found in by_topic.items())
+
+
+def test_records_that_are_right_by_their_schema_and_still_unusable_stop_nothing(deployment: Deployment) -> None:
+    """A blob that no digest names is a rejected frame; a record longer than its topic takes, which only compression let
+    through, is kept aside by its length and digest; labels as long as a record may be go all the way."""
+    deployment.start_workers(ALL)
+    deployment.put_in_force()
+    start = deployment.log.bounds(DEAD_LETTERS, 0).end
+    device = DEVICES[0]
+    nameless = replace(
+        frame(device), blob=BlobRef(sha256="../escape", size_bytes=1, media_type="image/jpeg"), captured_at_us=AT_US
+    )
+    wordy = replace(
+        frame(device), frame_id=FrameId(named_id("frame", device, "wordy")), session_id="wordy", labels={"note": "x" * 900_000}
+    )
+    long = replace(wordy, session_id="long", labels={"note": "x" * 20_000_000})
+    values = [encode(captured_of(ref), deployment.schemas) for ref in (nameless, wordy, long)]
+    with_long_records(deployment, device, values)
+    deployment.publish(DEVICES, 1)
+    deployment.drain()
+    assert {t for t in troubles(deployment) if "missing" not in t} == {
+        f"frame {r.frame_id} is rejected" for r in (nameless, wordy)
+    }
+    rejections = [e for e in assessments(deployment, device) if isinstance(e, FrameRejected)]
+    assert {(e.frame.session_id, e.reasons) for e in rejections} >= {("poison", ("blob_changed",)), ("wordy", ("blob_gone",))}
+    kept = dead_letters(deployment, start)
+    assert [(told(r, "error_class"), told(r, "left_out_value_bytes"), r.value) for r in kept] == [
+        ("DecodeError", str(len(values[2])), None)
+    ]
+
+
+def assessments(deployment: Deployment, device: str) -> list[object]:
+    """What assess said in the device's partition."""
+    partition = partition_of(device.encode(), PARTITIONS)
+    records = deployment.log.read(ASSESSMENTS, partition, 0, deployment.log.bounds(ASSESSMENTS, partition).end)
+    return [decode(r.value, ASSESSMENTS, deployment.schemas) for r in records]
+
+
+def captured_of(ref: FrameRef) -> FrameCaptured:
+    return FrameCaptured(event_id=captured_id(ref.frame_id), frame=ref, received_at_us=AT_US, channel="sdk")
+
+
+def with_long_records(deployment: Deployment, device: str, values: list[bytes]) -> None:
+    """Produce as a program of somebody else's would that compresses."""
+    bootstrap = deployment.stack.endpoints.kafka_bootstrap
+    producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "gzip", "message.max.bytes": 64 << 20})
+    partition = partition_of(device.encode(), PARTITIONS)
+    for value in values:
+        producer.produce(deployment.namespace.topic(FRAMES), key=device.encode(), value=value, partition=partition)
+    assert producer.flush(60) == 0

@@ -24,15 +24,35 @@ def _reason(work: Callable[[], object]) -> str:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("1970-01-01T00:00:00Z", 0),
-        ("1970-01-01t01:00:00.000001+01:00", 1),
-        ("1970-01-01 00:00:01z", 1_000_000),
+        ("2000-01-01T00:00:00Z", 946_684_800_000_000),
+        ("2000-01-01t01:00:00.000001+01:00", 946_684_800_000_001),
+        ("2000-01-01 00:00:01z", 946_684_801_000_000),
         ("2026-11-22T03:47:00.123456789Z", 1_795_319_220_123_456),
     ],
 )
 def test_rfc_3339_is_read_to_the_microsecond(text: str, expected: int) -> None:
     """Offsets, lower case and fractions are understood; what is finer than a microsecond is cut."""
     assert time_us(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["1999-12-31T23:59:59Z", "2100-01-01T00:00:00Z", "9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00"]
+)
+def test_a_time_far_out_is_a_problem(text: str) -> None:
+    """Readers in some languages fail on such times, so they do not come onto the log."""
+    assert _reason(lambda: time_us(text)) == "bad_timestamp"
+
+
+@pytest.mark.parametrize("name", ["@sources", "a b", "gate/1", "\U0001f600", "-x", "n" * 129, "x\u0000"])
+def test_a_device_that_no_door_lets_in_is_a_problem(name: str) -> None:
+    """Names are the same at every door, so that a device is one device."""
+    assert _reason(lambda: device_of({"device_id": name})) == "bad_field"
+
+
+@pytest.mark.parametrize("labels", ['{"a": "\\ud800"}', '{"a": 1}', "[]", "{", '{"a": "%s"}' % ("x" * 257)])
+def test_labels_that_no_event_can_hold_are_a_problem(labels: str) -> None:
+    """Half a surrogate pair, a number, a list, half a document, a text too long."""
+    assert _reason(lambda: described({"labels": labels})) == "bad_field"
 
 
 @given(st.text(max_size=40))

@@ -77,6 +77,7 @@ def test_everything_that_the_ensemble_said_is_recorded() -> None:
         answered({**RESULT, "observations": [{**OBSERVATION, "label": "\ud800"}]}),
         answered({**RESULT, "observations": [{**OBSERVATION, "index": 2**70}]}),
         answered({**RESULT, "observations": ["text"]}),
+        answered({**RESULT, "observations": [{**OBSERVATION, "label": "x" * (5 << 20)}]}),
         answered({**RESULT, "image": {"width_px": float("inf"), "height_px": 1}}),
         answered({**RESULT, "observations": [{**OBSERVATION, "confidence": float("nan")}]}),
         answered(json.dumps(RESULT).replace("0.5", "1e999").encode()),

@@ -1,25 +1,28 @@
 """The runner by itself, on in-memory twins and a clock that jumps: what it was given twice, out of turn, or cannot use."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from processors.dead_letters import PREFIX
 from processors.partition import PartitionRunner
 from processors.repeats import SOURCES_KEY
 from processors.step import NOTHING, Cause, Ports, Prepared
 from processors.views.catalogue import View
 from processors.views.step import ViewStep
 from processors.views.upkeep import check
-from schemas.catalogue import DEAD_LETTERS, FRAMES
-from schemas.codec import FixedSchemas, encode
+from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES
+from schemas.codec import FixedSchemas, decode, encode
 from schemas.errors import ConsistencyError, ContractError
+from schemas.events import FrameAccepted
 from streams.memory import MemoryLog, MemoryViewStore
-from streams.records import Outgoing, Record
-from tests.given import AT_US, captured
+from streams.records import HEADERS_ROOM_BYTES, LONGEST_RECORD_BYTES, Outgoing, Record
+from tests.given import AT_US, accepted, captured
 from tests.simulation import virtual_time
 
 
@@ -37,6 +40,11 @@ VIEW = View(
     key=lambda event: str(event.frame.device_id),
     fold=lambda state, event: Count(total=state.total + 1),
 )
+
+
+def answer_to(event: Any, cause: Cause) -> FrameAccepted:
+    """Something that follows from an event."""
+    return replace(accepted(event.frame.sequence), source=cause.position)
 
 
 class Bench:
@@ -107,20 +115,72 @@ def test_a_hole_in_what_is_given_is_filled_from_the_log() -> None:
     on_bench(test)
 
 
-def test_records_that_nobody_acknowledged_are_never_taken_for_done() -> None:
-    """A consumer that leaves records out stops the partition, since catching up over them would emit nothing for them."""
+class _Answering(ViewStep[Any]):
+    """A view that emits something for each record, so that one folded without being decided shows."""
+
+    def __init__(self) -> None:
+        super().__init__(VIEW)
+
+    def decide(self, state: Any, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
+        return (answer_to(event, cause),)
+
+
+def answered(bench: Bench) -> list[int]:
+    """Offsets of the records for which something was emitted, in the order of emission."""
+    records = bench.log.read(ASSESSMENTS, 0, 0, 99)
+    return [decode(r.value, ASSESSMENTS, bench.schemas).source.offset for r in records]
+
+
+def test_what_the_consumer_left_out_is_read_from_the_log_and_decided() -> None:
+    """Nobody acknowledged it, so somebody is still to say what follows from it: catching up over it would lose that."""
 
     async def test() -> None:
-        bench = Bench(committed=lambda: 1)
+        bench = Bench(_Answering(), committed=lambda: 1)
         records = bench.captured(6)
-        await bench.give(records[0])
+        await bench.give(records[1])
         await asyncio.sleep(1)
         await bench.give(records[4], records[5])
+        assert await bench.counted() == 6
+        assert answered(bench) == [1, 2, 3, 4, 5]
+        assert bench.acknowledged == [1, 4, 5]
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+def test_what_was_left_out_last_is_read_when_nothing_comes_for_a_while() -> None:
+    """Also where nothing was ever handed over; and what may still be under way is given its time."""
+
+    async def test() -> None:
+        bench = Bench(_Answering(), committed=lambda: 0)
+        bench.captured(3)
+        await bench.runner.look(3)
         await asyncio.sleep(1)
-        (failure,) = bench.failures
-        assert isinstance(failure, ConsistencyError)
-        assert "records 1 to 3 never came" in str(failure)
-        assert bench.acknowledged == [0]
+        assert answered(bench) == []
+        await bench.runner.look(3)
+        assert await bench.counted() == 3
+        assert answered(bench) == [0, 1, 2]
+        await bench.runner.look(3)
+        await bench.runner.look(3)
+        assert await bench.counted() == 3
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+def test_what_another_owner_did_is_not_read_again() -> None:
+    """A partition that went away and came back goes on where the group is."""
+
+    async def test() -> None:
+        committed = [0]
+        bench = Bench(_Answering(), committed=lambda: committed[0])
+        records = bench.captured(6)
+        await bench.give(records[0])
+        committed[0] = 5
+        await bench.give(records[5])
+        assert await bench.counted() == 6
+        assert answered(bench) == [0, 5]
+        await bench.runner.stop()
 
     on_bench(test)
 
@@ -202,32 +262,80 @@ def test_a_device_with_the_reserved_name_goes_to_the_dead_letters() -> None:
 class _Refusing(ViewStep[Any]):
     """A step that cannot stand its input."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, error: Exception) -> None:
         super().__init__(VIEW)
         self._where = where
+        self._error = error
 
     async def prepare(self, event: Any, cause: Cause) -> Prepared:
         if self._where == "prepare":
-            raise ContractError("no")
+            raise self._error
         return NOTHING
 
     def decide(self, state: Any, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
         if self._where == "decide":
-            raise ContractError("no")
+            raise self._error
         return ()
 
 
 @pytest.mark.parametrize("where", ["prepare", "decide"])
-def test_a_record_that_a_step_cannot_stand_is_kept_aside_and_still_folded(where: str) -> None:
+@pytest.mark.parametrize("error", [ContractError("no"), ValueError("from a library")], ids=repr)
+def test_a_record_that_a_step_cannot_stand_is_kept_aside_and_still_folded(where: str, error: Exception) -> None:
     """Bad input never stops a partition; and since a replay folds the event too, so does the live state."""
 
     async def test() -> None:
-        bench = Bench(_Refusing(where))
+        bench = Bench(_Refusing(where, error))
         records = bench.captured(3)
         await bench.give(*records)
         assert await bench.counted() == 3
         assert [r.value for r in bench.log.read(DEAD_LETTERS, 0, 0, 9)] == [r.value for r in records]
         assert bench.acknowledged == [0, 1, 2]
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+class _Verbose(ViewStep[Any]):
+    """A step whose answer no topic takes."""
+
+    def __init__(self) -> None:
+        super().__init__(VIEW)
+
+    def decide(self, state: Any, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
+        return (replace(answer_to(event, cause), warnings=("x" * LONGEST_RECORD_BYTES,)),)
+
+
+def test_an_event_that_its_topic_does_not_take_is_a_dead_letter_of_its_cause() -> None:
+    """The broker would refuse it again and again, and the partition would wait for ever."""
+
+    async def test() -> None:
+        bench = Bench(_Verbose())
+        records = bench.captured(2)
+        await bench.give(*records)
+        assert await bench.counted() == 2
+        assert [r.value for r in bench.log.read(DEAD_LETTERS, 0, 0, 9)] == [r.value for r in records]
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+def test_of_a_record_longer_than_any_topic_takes_length_and_digest_are_kept() -> None:
+    """Brokers bound records as compressed, so one can be longer than what a dead letter may be."""
+
+    async def test() -> None:
+        bench = Bench()
+        (record,) = bench.captured(1)
+        long = replace(record, value=b"x" * (LONGEST_RECORD_BYTES + 1), headers=(("h", b"y" * HEADERS_ROOM_BYTES),))
+        await bench.give(long)
+        await asyncio.sleep(3)
+        (kept,) = bench.log.read(DEAD_LETTERS, 0, 0, 9)
+        told = {name.removeprefix(PREFIX): value.decode() for name, value in kept.headers}
+        assert kept.value is None
+        assert told["error_class"] == "DecodeError"
+        assert told["left_out_value_bytes"] == str(len(long.value or b""))
+        assert told["left_out_value_sha256"] == hashlib.sha256(long.value or b"").hexdigest()
+        assert int(told["left_out_headers_bytes"]) > HEADERS_ROOM_BYTES
+        assert bench.acknowledged == [0]
         await bench.runner.stop()
 
     on_bench(test)
