@@ -6,8 +6,7 @@ from processors.step import Cause
 from schemas.catalogue import RELEASES, TOPIC_OF, TOPICS
 from schemas.codec import Schemas, encode
 from schemas.envelope import envelope_of, to_headers
-from schemas.errors import ContractError
-from streams.records import HEADERS_ROOM_BYTES, Outgoing, size_of
+from streams.records import Outgoing, hold_size
 
 
 def outgoing(event: Any, *, cause: Cause, partition: int, source: str, time_us: int, schemas: Schemas) -> Outgoing:
@@ -25,18 +24,15 @@ def outgoing(event: Any, *, cause: Cause, partition: int, source: str, time_us: 
         causation_id=cause.event_id,
         traceparent=cause.traceparent,
     )
-    value, headers = encode(event, schemas), to_headers(envelope)
-    if len(value) > TOPICS[topic].longest_bytes or size_of(headers) > HEADERS_ROOM_BYTES // 2:
-        raise ContractError(
-            f"a {type(event).__name__} of {len(value)} bytes, with {size_of(headers)} of headers, is too long for {topic}"
-        )
-    return Outgoing(
+    out = Outgoing(
         topic=topic,
         key=key_of(event).encode(),
-        value=value,
-        headers=headers,
+        value=encode(event, schemas),
+        headers=to_headers(envelope),
         partition=partition if TOPICS[topic].chained else 0,
     )
+    hold_size(out)
+    return out
 
 
 def key_of(event: Any) -> str:

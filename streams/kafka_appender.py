@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from schemas.errors import ConsistencyError, ContractError, HindsightError, LogUnavailableError
 from streams.kafka_client import LOGGER
 from streams.names import Namespace
-from streams.records import LONGEST_DEAD_LETTER_BYTES, Outgoing, Position
+from streams.records import BESIDE_VALUE_BYTES, LONGEST_RECORD_BYTES, Outgoing, Position, hold_size
 
 _FULL_RETRY_S = 0.01
 _BEHIND_A_REFUSED = {KafkaError._GAPLESS_GUARANTEE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._FATAL}
@@ -48,7 +48,7 @@ class KafkaAppender:
                 "enable.gapless.guarantee": True,
                 "logger": LOGGER,
                 "acks": "all",
-                "message.max.bytes": LONGEST_DEAD_LETTER_BYTES,
+                "message.max.bytes": LONGEST_RECORD_BYTES + BESIDE_VALUE_BYTES,
                 "message.timeout.ms": 0,
                 "compression.type": "lz4",
                 "linger.ms": linger_ms,
@@ -71,9 +71,10 @@ class KafkaAppender:
         """Queue a record, waiting only while the local queue is full; the future completes when the broker holds it.
 
         Raises:
-            ContractError: the record is too long for any topic.
+            ContractError: the record is too long for its topic.
             ConsistencyError: an earlier record was refused for good; only a new appender writes on.
         """
+        hold_size(outgoing)
         async with self._in_line:  # whoever waits for room keeps its place
             while (future := self._enqueue(outgoing)) is None:  # noqa: ASYNC110  # librdkafka tells nobody when there is room
                 await asyncio.sleep(_FULL_RETRY_S)
@@ -81,6 +82,7 @@ class KafkaAppender:
 
     def try_enqueue(self, outgoing: Outgoing) -> "Future[Position] | None":
         """Queue a record at once; None when the local queue is full, or others wait for room in it."""
+        hold_size(outgoing)
         return None if self._in_line.locked() else self._enqueue(outgoing)
 
     def _enqueue(self, outgoing: Outgoing) -> "Future[Position] | None":

@@ -12,7 +12,7 @@ from schemas.types import BlobRef
 from streams.blobs import digest, hold_name, verify
 from streams.partitioning import partition_of
 from streams.ports import Stored
-from streams.records import Bounds, Clock, Outgoing, Position, Record
+from streams.records import Bounds, Clock, Outgoing, Position, Record, hold_size
 
 
 class MemoryLog:
@@ -54,6 +54,7 @@ class MemoryLog:
 
     def append_now(self, outgoing: Outgoing) -> Position:
         """The same without waiting."""
+        hold_size(outgoing)
         count = len(self.partitions(outgoing.topic))
         partition = partition_of(outgoing.key, count) if outgoing.partition is None else outgoing.partition
         records = self._records[outgoing.topic, partition]

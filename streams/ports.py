@@ -37,6 +37,7 @@ class Appender(Protocol):
         """Queue a record; awaiting the answer waits until the broker holds it.
 
         Raises:
+            ContractError: the record is longer than its topic takes.
             LogUnavailableError: the broker did not take it within the adapter's limit.
         """
 

@@ -4,13 +4,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from schemas.catalogue import TOPICS
 from schemas.envelope import Headers
+from schemas.errors import ContractError
 
 Clock = Callable[[], int]
 
 LONGEST_RECORD_BYTES = 8 * 1024 * 1024
 HEADERS_ROOM_BYTES = 256 * 1024
-LONGEST_DEAD_LETTER_BYTES = LONGEST_RECORD_BYTES + HEADERS_ROOM_BYTES  # a record as long as may be, and the headers of its error
+BESIDE_VALUE_BYTES = HEADERS_ROOM_BYTES + 4096  # headers, key, and Kafka's own framing
 
 
 def system_clock() -> int:
@@ -48,6 +50,21 @@ class Outgoing:
 def size_of(headers: Headers) -> int:
     """Bytes that headers take on the wire, about."""
     return sum(len(name) + len(value or b"") + 10 for name, value in headers)
+
+
+def hold_size(outgoing: Outgoing) -> None:
+    """Brokers refuse a record that is too long only after it was sent, and a gapless producer ends with it.
+
+    Raises:
+        ContractError: the record is longer than its topic takes.
+    """
+    value_bytes, headers_bytes = len(outgoing.value or b""), size_of(outgoing.headers) + len(outgoing.key)
+    longest = TOPICS[outgoing.topic].longest_bytes
+    if value_bytes > longest or headers_bytes > HEADERS_ROOM_BYTES:
+        raise ContractError(
+            f"a record of {value_bytes} bytes with {headers_bytes} bytes of key and headers is too long for {outgoing.topic}, "
+            f"which takes {longest} and {HEADERS_ROOM_BYTES}"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

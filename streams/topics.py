@@ -8,11 +8,11 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]  # re-exported without saying so
 
-from schemas.catalogue import DEAD_LETTERS, TOPICS, Topic
+from schemas.catalogue import TOPICS, Topic
 from schemas.errors import ConsistencyError, LogUnavailableError
 from streams.kafka_client import LOGGER
 from streams.names import Namespace
-from streams.records import HEADERS_ROOM_BYTES, LONGEST_DEAD_LETTER_BYTES
+from streams.records import BESIDE_VALUE_BYTES
 
 _TIMEOUT_S = 15.0
 _KNOWN_RETRY_S = 0.05
@@ -53,14 +53,13 @@ class Topics:
 
     def wanted(self, topic: Topic) -> dict[str, str]:
         """What the broker should say of a topic."""
-        longest = LONGEST_DEAD_LETTER_BYTES if topic.name == DEAD_LETTERS else topic.longest_bytes + HEADERS_ROOM_BYTES
         return {
             "partitions": str(self._chain_partitions if topic.chained else 1),
             "message.timestamp.type": "LogAppendTime",
             "retention.ms": str(topic.retention_ms),
             "compression.type": "producer",
             "cleanup.policy": "delete",
-            "max.message.bytes": str(longest),
+            "max.message.bytes": str(topic.longest_bytes + BESIDE_VALUE_BYTES),
         }
 
     def create(self) -> tuple[str, ...]:

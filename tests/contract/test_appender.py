@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from schemas.catalogue import DEAD_LETTERS, FRAMES
+from schemas.catalogue import DEAD_LETTERS, FRAMES, TOPICS
 from schemas.errors import ConsistencyError, ContractError, HindsightError
 from streams.kafka_appender import KafkaAppender
 from streams.kafka_log import KafkaEventLog
 from streams.memory import MemoryLog
 from streams.names import Namespace
-from streams.records import LONGEST_RECORD_BYTES, Outgoing, system_clock
+from streams.records import HEADERS_ROOM_BYTES, LONGEST_RECORD_BYTES, Outgoing, system_clock
 from streams.topics import Topics
 
 
@@ -116,17 +116,20 @@ def test_a_refused_record_lets_none_behind_it_through(stack: Any, namespace: Nam
 
 
 def test_a_record_as_long_as_may_be_and_its_dead_letter_go_through(stack: Any, namespace: Namespace) -> None:
-    """The longest record fits its topic; kept aside with its error headers, it still fits the dead letters."""
+    """The longest record fits its topic, also uncompressed; kept aside with its error headers, the longest of all fits the
+    dead letters; one that is too long is refused before it is sent, and those behind it go through."""
     kafka = stack.endpoints.kafka_bootstrap
     Topics(kafka, namespace).ensure()
     appender = KafkaAppender(kafka, namespace, client={"compression.type": "none"})
-    long = b"x" * (LONGEST_RECORD_BYTES - 1000)
+    longest, headers = TOPICS[FRAMES].longest_bytes, (("e", b"y" * (HEADERS_ROOM_BYTES - 12)),)
 
     async def write() -> None:
-        await appender.append(record(long))
-        await appender.append(Outgoing(topic=DEAD_LETTERS, key=b"k", value=long, headers=(("e", b"y" * 4000),), partition=0))
-        with pytest.raises(ContractError):
-            await appender.append(record(long * 2))
+        await appender.append(record(b"x" * longest))
+        value = b"x" * LONGEST_RECORD_BYTES
+        await appender.append(Outgoing(topic=DEAD_LETTERS, key=b"k", value=value, headers=headers, partition=0))
+        with pytest.raises(ContractError, match="too long"):
+            await appender.append(record(b"x" * (longest + 1)))
+        await appender.append(record(b"x"))
 
     asyncio.run(write())
     appender.close()
