@@ -48,7 +48,7 @@ def bind(
     )
     runners: dict[int, PartitionRunner[Any]] = {}
 
-    def runner_of(partition: int) -> PartitionRunner[Any]:
+    def runner_of(partition: int) -> "PartitionRunner[Any]":
         if partition not in runners:
             runners[partition] = PartitionRunner(
                 step,

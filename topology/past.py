@@ -1,0 +1,34 @@
+"""Opens the past: the live log with its blobs, or an incident bundle that needs no server at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from streams.past import Past
+from topology import wiring
+from topology.settings import Settings
+
+LIVE = "the live log"
+
+
+@contextmanager
+def open_past(settings: Settings, bundle: Path | None) -> Iterator[Past]:
+    """The past to ask, closed afterwards.
+
+    Args:
+        bundle: An incident bundle to read instead of the servers.
+    Raises:
+        ContractError: the bundle is damaged, or is none.
+        TransientError: a server does not answer.
+    """
+    if bundle is not None:
+        from streams.bundle import open_bundle
+
+        with open_bundle(bundle) as past:
+            yield past
+        return
+    log = wiring.event_log(settings)
+    try:
+        yield Past(log=log, schemas=wiring.schemas(settings), blobs=wiring.blob_store(settings), source=LIVE)
+    finally:
+        log.close()
