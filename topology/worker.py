@@ -1,12 +1,16 @@
 """One worker: any set of processors in one process, with a port for health and metrics.
 
 It ends by itself when a processor cannot go on (exit code 1), so that whoever supervises it starts it again: what was
-not acknowledged comes back. SIGTERM leaves the groups at once; nothing in flight is lost, since it comes back too.
+not acknowledged comes back. SIGTERM leaves the groups at once; nothing in flight is lost, since it comes back too. The
+end itself is bounded.
 """
 
 import asyncio
+import faulthandler
 import gc
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -31,6 +35,7 @@ from topology.settings import Settings
 
 log = structlog.get_logger()
 _STOP_S = 4.0
+_END_S = 9.0
 
 
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -95,6 +100,7 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     await stop.wait()
     health.ready = False
     log.info("worker stops", reason=repr(troubles[0]) if troubles else "signal")
+    _end_within(_END_S, 1 if troubles else 0)
     await _within(_STOP_S, "what runs beside", *beside)
     await _within(_STOP_S, "agents", asyncio.create_task(agents.stop()))
     follower.stop()
@@ -104,6 +110,19 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     await using.close()
     health.stop()
     return 1 if troubles else 0
+
+
+def _end_within(limit_s: float, code: int) -> None:
+    """End the process even if a thread of some library does not: nothing in flight was acknowledged, so it comes again."""
+
+    def end() -> None:
+        log.warning("ended before it was done", what="process", waited_s=limit_s)
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(code)
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 async def _within(limit_s: float, what: str, *tasks: "asyncio.Task[None]") -> None:
