@@ -1,4 +1,8 @@
-"""From a decided event to a record: the source's partition, the event's key, CloudEvents headers, the trace."""
+"""From a decided event to a record: the event's key, which chooses the partition, CloudEvents headers, the trace.
+
+Whoever sends frames may choose partitions by another hash than ours. What follows from a frame lies where its own key
+says, so that one who looks for a device finds all of it in one partition of each derived topic.
+"""
 
 from typing import Any
 
@@ -9,7 +13,7 @@ from schemas.envelope import envelope_of, to_headers
 from streams.records import Outgoing, hold_size
 
 
-def outgoing(event: Any, *, cause: Cause, partition: int, source: str, time_us: int, schemas: Schemas) -> Outgoing:
+def outgoing(event: Any, *, cause: Cause, source: str, time_us: int, schemas: Schemas) -> Outgoing:
     """The record of an event that a processor decided on.
 
     Raises:
@@ -29,7 +33,7 @@ def outgoing(event: Any, *, cause: Cause, partition: int, source: str, time_us: 
         key=key_of(event).encode(),
         value=encode(event, schemas),
         headers=to_headers(envelope),
-        partition=partition if TOPICS[topic].chained else 0,
+        partition=None if TOPICS[topic].chained else 0,
     )
     hold_size(out)
     return out

@@ -285,12 +285,7 @@ class PartitionRunner(Generic[S]):
         prepared = item.prepared.result() if item.prepared is not None else NOTHING
         decided = self._step.decide(state, item.event, prepared.answer, cause)
         now_us = self._ports.clock()
-        outs = [
-            outgoing(
-                e, cause=cause, partition=self._partition, source=self._step.name, time_us=now_us, schemas=self._ports.schemas
-            )
-            for e in decided
-        ]
+        outs = [outgoing(e, cause=cause, source=self._step.name, time_us=now_us, schemas=self._ports.schemas) for e in decided]
         EVENTS_OUT.labels(*self._labels).inc(len(decided))
         if prepared.dead_letter is not None:
             DEAD_LETTERS.labels(*self._labels).inc()

@@ -9,6 +9,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from processors.step import Cause
 from streams.records import Record
+from streams.tracing import current_traceparent
+
+__all__ = ["calling", "consuming", "current_traceparent", "storing", "trace_id_of"]
 
 _tracer = trace.get_tracer("hindsight")
 _propagator = TraceContextTextMapPropagator()
@@ -49,13 +52,6 @@ def storing(processor: str, cause: Cause | None) -> Iterator[None]:
     with _tracer.start_as_current_span("viewstore.save", context=parent, kind=trace.SpanKind.CLIENT) as span:
         span.set_attribute("hindsight.processor", processor)
         yield
-
-
-def current_traceparent(fallback: str = "") -> str:
-    """The running span as a W3C traceparent; the fallback when no span is recorded."""
-    carrier: dict[str, str] = {}
-    _propagator.inject(carrier)
-    return carrier.get("traceparent", fallback)
 
 
 def trace_id_of(traceparent: str) -> str:

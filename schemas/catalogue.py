@@ -25,7 +25,7 @@ _DAY_MS = 24 * 3600 * 1000
 class Topic:
     """One topic as it should be on the broker.
 
-    `chained` topics have as many partitions as vision.frames, since a chain event keeps its source's partition.
+    `chained` topics have the same number of partitions, so a key that our hash placed lies in the same one of each.
     `retention_ms` of -1 keeps everything. `longest_bytes` bounds a record's value: small where records come from outside,
     so that everything that follows from one fits on its own topic.
     """

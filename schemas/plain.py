@@ -1,10 +1,12 @@
 """Dataclasses to plain dicts, lists and scalars and back, compiled once for each class from its annotations.
 
 Used for Avro records, for view states in JSON, and for what commands print. Unknown keys, missing fields and scalars of
-another type are errors; nothing is guessed, but that a whole number may stand where a float does.
+another type are errors; nothing is guessed, but that a whole number may stand where a float does. A float is finite, both
+ways: JSON has no NaN and no infinity, so an event that held one could not stand in a view.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -18,7 +20,11 @@ Convert = Callable[[Any], Any]
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass as dicts, lists and scalars, fields in the order of their declaration."""
+    """A dataclass as dicts, lists and scalars, fields in the order of their declaration.
+
+    Raises:
+        ValueError: a float is not finite.
+    """
     return _writer(type(value))(value)  # type: ignore[arg-type]  # a class can be hashed
 
 
@@ -36,9 +42,13 @@ def from_plain(cls: type[T], plain: Any) -> T:
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    """JSON with sorted keys and no spaces: equal values give equal bytes.
+
+    Raises:
+        ValueError: a float is not finite. A state made of events that `codec` gave holds none.
+    """
     plain = to_plain(value) if is_dataclass(value) and not isinstance(value, type) else value
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 @cache
@@ -57,8 +67,8 @@ def _writer(tp: Any) -> Convert:
         case ("map", inner):
             write = _writer(inner)
             return lambda v: {k: write(v[k]) for k in sorted(v)}
-        case _:
-            return lambda v: v
+        case (_, scalar):
+            return _finite if scalar is float else lambda v: v
 
 
 @cache
@@ -92,9 +102,13 @@ def _whole(v: Any) -> int:
 
 
 def _number(v: Any) -> float:
-    if type(v) is float:
-        return v
-    return float(_whole(v))
+    return _finite(v) if type(v) is float else float(_whole(v))
+
+
+def _finite(v: float) -> float:
+    if not math.isfinite(v):
+        raise ValueError(f"{v} is not a finite number")
+    return v
 
 
 def _yes_or_no(v: Any) -> bool:

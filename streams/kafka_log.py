@@ -61,12 +61,14 @@ class KafkaEventLog:
         return Bounds(earliest=earliest, end=end)
 
     def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
+        # Asked first: a record that comes between the two questions is found by the second, and lies at this end or beyond.
+        end = self.bounds(topic, partition).end
         at = TopicPartition(self._namespace.topic(topic), partition, max(at_ms, 0))
         with self._lock, _Translated(f"offset by time in {at.topic} {partition}"):
             (found,) = _once_led(lambda: self._asking.offsets_for_times([at], timeout=_METADATA_S))
         if found.error is not None:
             raise LogUnavailableError(f"offset by time in {at.topic} {partition}: {found.error}")
-        return self.bounds(topic, partition).end if found.offset in (OFFSET_END, -1) else int(found.offset)
+        return end if found.offset in (OFFSET_END, -1) else int(found.offset)
 
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         if start >= stop:

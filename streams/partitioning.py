@@ -1,4 +1,8 @@
-"""Which partition a key belongs to: Kafka's own default hash (murmur2), so that any producer in any language agrees."""
+"""Which partition a key belongs to: murmur2, the hash that Kafka's Java clients choose by unless they are told otherwise.
+
+Others choose by another one: librdkafka, and what is built on it, by crc32 unless `partitioner` is `murmur2_random`. So
+only what we write ourselves is sure to lie where this says.
+"""
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995

@@ -157,7 +157,7 @@ class Topics:
         """Make what is missing and refuse to go on where the number of partitions is another one.
 
         Raises:
-            ConsistencyError: a topic has another number of partitions, so sources and their events would part ways.
+            ConsistencyError: a topic has another number of partitions, so keys would not lie where they are looked for.
         """
         self.create()
         for difference in self.differences():

@@ -62,6 +62,27 @@ def check_loaded(configuration: Configuration) -> Finding:
     return Finding("release", "ok", f"{state.in_force} is in force and ready")
 
 
+def check_pins(configuration: Configuration) -> Finding:
+    """The files of the release in force are those that it pins; what another content reads is not recorded."""
+    from topology import commands, models
+
+    if "triton" not in configuration.settings.stack.servers:
+        return Finding("pins", "ok", "Triton is not part of this stack")
+    state = commands.releases_now(configuration.settings)
+    if state.in_force is None or state.in_force not in state.releases:
+        return Finding("pins", "ok", "no release is in force")
+    changed = models.changed_since_pinned(configuration.home, state.releases[state.in_force].steps)
+    if not changed:
+        return Finding("pins", "ok", f"all files of {state.in_force} are as it pins them")
+    what = ", ".join(f"{s.model}:{s.version} to {s.digest[:16]} and the folder holds {found[:16]}" for s, found in changed)
+    return Finding(
+        "pins",
+        "fail",
+        f"{state.in_force} pins {what}",
+        "put the pinned files back and restart Triton, or register what is there as a new release and promote it; frames wait",
+    )
+
+
 async def _absent(endpoints: tuple[str, ...], release: str) -> list[str]:
     from streams.triton import TritonModels
 
@@ -74,4 +95,4 @@ async def _absent(endpoints: tuple[str, ...], release: str) -> list[str]:
     return absent
 
 
-PIPELINE_CHECKS: list[Check] = [check_topics, check_schemas, check_models, check_loaded]
+PIPELINE_CHECKS: list[Check] = [check_topics, check_schemas, check_models, check_loaded, check_pins]

@@ -1,7 +1,7 @@
 """A port that answers whether a process lives and works, and gives its metrics.
 
 GET /health/live   200 while the process answers
-GET /health/ready  200 once it does its work, 503 before and after
+GET /health/ready  200 while it does its work, 503 before and after, and while something is away that it waits for
 GET /metrics       Prometheus text
 """
 
@@ -14,10 +14,11 @@ from schemas.errors import ConfigurationError
 
 
 class Health:
-    """The port. `ready` is set by whoever runs the work."""
+    """The port. `ready` is set by whoever runs the work, and `waits_for` to what is away, or nothing."""
 
     def __init__(self, *, host: str, port: int) -> None:
         self.ready = False
+        self.waits_for = ""
         self._address = (host, port)
         self._server: ThreadingHTTPServer | None = None
 
@@ -62,6 +63,8 @@ class Health:
             case "/health/live":
                 return 200, "text/plain", b"live\n"
             case "/health/ready":
+                if self.ready and self.waits_for:
+                    return 503, "text/plain", f"not ready: {self.waits_for}\n".encode()
                 return (200, "text/plain", b"ready\n") if self.ready else (503, "text/plain", b"not ready\n")
             case "/metrics":
                 return 200, CONTENT_TYPE_LATEST, generate_latest()

@@ -1,7 +1,10 @@
-"""How far each processor is behind its topic, in records and in seconds, whoever owns its partitions."""
+"""How far each processor is behind its topic, in records and in seconds, whoever owns its partitions.
+
+To measure it, log and view store are asked. So this is also how a worker knows that one of them is away.
+"""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -12,15 +15,28 @@ from schemas.errors import TransientError
 log = structlog.get_logger()
 
 
-async def measure_lag(steps: Iterable[Step[object]], ports: Ports[object], stop: asyncio.Event, *, every_s: float = 5.0) -> None:
-    """Set the gauges until told to stop."""
+async def measure_lag(
+    steps: Iterable[Step[object]],
+    ports: Ports[object],
+    stop: asyncio.Event,
+    *,
+    away: Callable[[TransientError | None], None],
+    every_s: float = 5.0,
+) -> None:
+    """Set the gauges, round after round, until told to stop. A round ends at what does not answer.
+
+    Args:
+        away: Told after each round what does not answer, or None.
+    """
     known = tuple(steps)
     while not stop.is_set():
-        for step in known:
-            try:
+        try:
+            for step in known:
                 await _measure(step, ports)
-            except TransientError as error:
-                log.warning("lag not measured", processor=step.name, error=str(error))
+            away(None)
+        except TransientError as error:
+            log.warning("lag not measured", processor=step.name, error=str(error))
+            away(error)
         try:
             await asyncio.wait_for(stop.wait(), every_s)
         except TimeoutError:

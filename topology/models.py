@@ -1,15 +1,18 @@
 """The reference pipeline's models on this machine: fetched, built into a Triton repository, described for a release."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from schemas.errors import ContractError
+from schemas.types import ReleaseStep
 from topology.stack.layout import Layout
 
 
 def build(home: Path, *, say: Callable[[str], None]) -> Path:
     """Fetch what is missing of the weights and build the model repository; quick when all is there.
+
+    Says which model versions stay as they were built, although the sources here would give others today.
 
     Returns:
         The repository's folder.
@@ -20,8 +23,19 @@ def build(home: Path, *, say: Callable[[str], None]) -> Path:
     layout = Layout(home)
     weights = layout.servers / "weights"
     fetch_weights(weights, say=say)
-    build_repository(layout.model_repository, weights)
+    if kept := build_repository(layout.model_repository, weights):
+        say(kept_in_words(kept))
     return layout.model_repository
+
+
+def kept_in_words(folders: Sequence[Path]) -> str:
+    """What to say of model versions that were kept as they were built, and what to do to run the changed sources."""
+    names = ", ".join(f"{folder.parent.name} {folder.name}" for folder in folders)
+    return (
+        f"{names} in {folders[0].parents[1]}: kept as built, and the sources here have changed since. To run the changed ones, "
+        "give them new versions in MODEL_VERSIONS (triton_models/repository.py) and releases that pin these; or delete the "
+        "folders and the .sha256 files beside them"
+    )
 
 
 def releases() -> tuple[str, ...]:
@@ -46,6 +60,17 @@ def release_steps(home: Path, release: str) -> tuple[tuple[str, str, int, str], 
     except FileNotFoundError as error:
         raise ContractError(f"the model repository was not built: {error}", do="run `hindsight up`, which builds it") from error
     return tuple((pin.step, pin.model, pin.version, digests[pin.step]) for pin in RELEASES[release])
+
+
+def changed_since_pinned(home: Path, steps: Iterable[ReleaseStep]) -> tuple[tuple[ReleaseStep, str], ...]:
+    """Steps of a release whose model version has another content on disk than the release pins, each with the digest that
+    it has; "nothing" where there is no such folder."""
+    from triton_models.digest import model_digest
+
+    repository = Layout(home).model_repository
+    folders = [(step, repository / step.model / str(step.version)) for step in steps]
+    found = [(step, model_digest(folder) if folder.is_dir() else "nothing") for step, folder in folders]
+    return tuple((step, digest) for step, digest in found if digest != step.digest)
 
 
 def release_parameters() -> Mapping[str, float]:

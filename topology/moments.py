@@ -7,49 +7,85 @@ import dateparser
 
 from schemas.errors import ContractError
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CLOCKS_APART_US = 2_000_000
 _DO = 'try "2026-11-22 03:47", "2026-11-22T03:47:00Z", "last tue 03:47" or "10m ago"'
 
 
 def parse_moment(text: str, *, zone: str, now_us: int) -> int:
-    """Microseconds since the epoch.
+    """Microseconds since the epoch, in the years 1 to 9999 UTC.
 
     Args:
         zone: IANA name of the time zone that a time without one is in.
         now_us: What "ago" counts from.
     Raises:
-        ContractError: nobody can tell which moment is meant, or there is no such zone.
+        ContractError: nobody can tell which moment is meant, no calendar has it, or there is no such zone.
     """
-    try:
-        local = datetime.fromtimestamp(now_us / 1e6, UTC).astimezone(ZoneInfo(zone)).replace(tzinfo=None)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ContractError(f"there is no time zone {zone!r}", do="use a name such as Europe/Berlin or UTC") from error
+    local = (_EPOCH + timedelta(microseconds=now_us)).astimezone(_zone(zone)).replace(tzinfo=None)
     exact = _rfc3339(text)
     if exact is not None:
-        return exact
+        return _microseconds(exact, text)
     settings = {
         "RELATIVE_BASE": local,
         "PREFER_DATES_FROM": "past",
         "TIMEZONE": zone,
         "RETURN_AS_TIMEZONE_AWARE": True,
     }
-    found = dateparser.parse(text, languages=["en"], settings=settings)  # type: ignore[arg-type]  # its stubs want a TypedDict
+    try:
+        found = dateparser.parse(text, languages=["en"], settings=settings)  # type: ignore[arg-type]  # its stubs want a TypedDict
+    except Exception as error:  # whatever it makes of odd texts: OverflowError and ValueError were seen
+        raise ContractError(f"{text!r} is no moment that can be understood: {error}", do=_DO) from error
     if found is None:
         raise ContractError(f"{text!r} is no moment that can be understood", do=_DO)
-    return _microseconds(found)
+    return _microseconds(found, text)
 
 
-def _rfc3339(text: str) -> int | None:
+def past_moment(text: str, *, zone: str, now_us: int) -> int:
+    """The same, for a question about what was known: a moment that is over, but for 2 s that clocks may be apart.
+
+    Raises:
+        ContractError: as `parse_moment`, or the moment lies in the future.
+    """
+    at_us = parse_moment(text, zone=zone, now_us=now_us)
+    if at_us > now_us + _CLOCKS_APART_US:
+        raise ContractError(
+            f"{text!r} is {show_moment(at_us, zone)}, and now it is {show_moment(now_us, zone)}: nobody knows yet what was known",
+            do="ask about a moment that is over",
+        )
+    return at_us
+
+
+def show_moment(at_us: int, zone: str) -> str:
+    """A moment in a zone, to the millisecond, with the zone's offset. A number that no calendar has, such as the time of a
+    device with a broken clock, is shown as the number that it is.
+
+    Raises:
+        ContractError: there is no such zone.
+    """
+    where = _zone(zone)
+    try:
+        return (_EPOCH + timedelta(microseconds=at_us)).astimezone(where).isoformat(sep=" ", timespec="milliseconds")
+    except (OverflowError, ValueError):
+        return f"{at_us} us since 1970"
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ContractError(f"there is no time zone {name!r}", do="use a name such as Europe/Berlin or UTC") from error
+
+
+def _rfc3339(text: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError:
         return None
-    return _microseconds(found) if found.tzinfo is not None else None
+    return found if found.tzinfo is not None else None
 
 
-def _microseconds(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-def show_moment(at_us: int, zone: str) -> str:
-    """A moment in a zone, to the millisecond, with the zone's offset."""
-    return datetime.fromtimestamp(at_us / 1e6, ZoneInfo(zone)).isoformat(sep=" ", timespec="milliseconds")
+def _microseconds(moment: datetime, text: str) -> int:
+    try:
+        return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1)
+    except (OverflowError, ValueError) as error:
+        raise ContractError(f"{text!r} is not in the years 1 to 9999 of UTC", do=_DO) from error

@@ -79,7 +79,7 @@ def router(follower: ReleaseFollower) -> Callable[[FrameRef], Route]:
 
     def route(frame: FrameRef) -> Route:
         state, offset = follower.current()
-        return Route(release=state.in_force, parameters=state.thresholds(), releases_offset=offset)
+        return Route(release=state.in_force, parameters=state.thresholds(), pins=state.pins(), releases_offset=offset)
 
     return route
 

@@ -3,6 +3,7 @@
 Imports stand inside the functions: a command that asks the log should not wait for the libraries of Redis and S3.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -66,6 +67,8 @@ def topics(settings: Settings) -> "Topics":
 def blob_store(settings: Settings) -> "S3BlobStore":
     from streams.blobs import S3BlobStore
 
+    # Its client warns of every try. Whoever asked hears of the last one, and says so once.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     return S3BlobStore(
         settings.s3.endpoint,
         access_key=settings.s3.access_key,

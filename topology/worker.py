@@ -20,7 +20,7 @@ import structlog
 from processors.release.core import PipelineReleases
 from processors.release.follower import ReleaseFollower
 from processors.release.loader import ReleaseLoader
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, TransientError
 from streams.breaker import BreakingInference
 from streams.in_turn import InTurn
 from streams.kafka_groups import KafkaGroups
@@ -66,6 +66,9 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
         troubles.append(error)
         stop.set()
 
+    def waits_for(away: TransientError | None) -> None:
+        health.waits_for = "" if away is None else str(away)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await asyncio.to_thread(wiring.prepare, settings)
@@ -90,7 +93,8 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     health.start()
     await agents.start()
     beside = [_watched(keep_caught_up(groups, using.ports(), kafka, stop), failed)]
-    beside.append(_watched(measure_lag([step for group in groups for step in group.steps], using.ports(), stop), failed))
+    steps = [step for group in groups for step in group.steps]
+    beside.append(_watched(measure_lag(steps, using.ports(), stop, away=waits_for), failed))
     if "release" in names:
         beside.append(_watched(_load_releases(settings, using, lambda: follower.current()[0], stop), failed))
     # What was imported and built stays until the end: collections need not walk it, and neither does the exit.

@@ -128,8 +128,9 @@ def topics() -> Iterator[str]:
     )
     yield prose(
         """All topics: timestamps are the broker's (`LogAppendTime`), compression as the producer chose (lz4), records up to 8
-        MiB, cleanup by age. `chain` means `kafka.partitions` partitions (4 by default), the same for all of them: what an event
-        causes goes to the partition number of its cause."""
+        MiB, cleanup by age. `chain` means `kafka.partitions` partitions (4 by default), the same for all of them. What Hindsight
+        writes lies in the partition that murmur2 gives for its key; frames of others may lie by
+        [another partitioner](../how-to/publish-frames.md#from-any-other-language)."""
     )
     yield from table(("topic", "key", "partitions", "kept", "events"), (_topic(t) for t in TOPICS.values()))
     yield ""

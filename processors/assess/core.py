@@ -9,6 +9,8 @@ from schemas import ids
 from schemas.events import FrameAccepted, FrameCaptured, FrameRefused, FrameRejected, FramesDropped
 
 _SESSIONS_KEPT = 64
+_ONE_SHOTS_KEPT = 64
+_ONE_SHOT_CHANNEL = "http"
 _HOLES_KEPT = 512
 
 
@@ -55,10 +57,15 @@ class SessionSequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSequences:
-    """State of one device: its latest sessions, the one heard from last at the end."""
+    """State of one device: its latest sessions, in `order` and in `one_shots` the one heard from last at the end.
+
+    Each submission over HTTP is a session of one frame. These stand in `one_shots`, so that many of them push none of the
+    long ones out.
+    """
 
     sessions: Mapping[str, SessionSequence] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    one_shots: tuple[str, ...] = ()
 
 
 INITIAL = DeviceSequences()
@@ -119,15 +126,21 @@ def fold(state: DeviceSequences, event: Sent) -> DeviceSequences:
     match event:
         case FrameCaptured() | FrameRefused():
             session_id, first, last = event.frame.session_id, event.frame.sequence, event.frame.sequence
+            is_one_shot = event.channel == _ONE_SHOT_CHANNEL
         case FramesDropped():
             session_id, first, last = event.session_id, event.first_sequence, event.last_sequence
+            is_one_shot = False
         case _:
             assert_never(event)
     session = state.sessions.get(session_id, SessionSequence(next_sequence=0))
-    updated = _counted(session, first, last)
-    order = (*(s for s in state.order if s != session_id), session_id)[-_SESSIONS_KEPT:]
-    sessions = {**state.sessions, session_id: updated}
-    return replace(state, sessions={s: sessions[s] for s in order}, order=order)
+    sessions = {**state.sessions, session_id: _counted(session, first, last)}
+    order = tuple(s for s in state.order if s != session_id)
+    one_shots = tuple(s for s in state.one_shots if s != session_id)
+    if is_one_shot:
+        one_shots = (*one_shots, session_id)[-_ONE_SHOTS_KEPT:]
+    else:
+        order = (*order, session_id)[-_SESSIONS_KEPT:]
+    return replace(state, sessions={s: sessions[s] for s in (*order, *one_shots)}, order=order, one_shots=one_shots)
 
 
 def _counted(session: SessionSequence, first: int, last: int) -> SessionSequence:

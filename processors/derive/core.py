@@ -4,6 +4,7 @@ Each inference gives exactly one `ResultDerived`. When it changes what the passa
 `ResultCorrected` follows; alerts are raised and cleared as the rules want them.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -111,8 +112,10 @@ def _with_vote(votes: Mapping[str, Votes], vote: Reading | None) -> Mapping[str,
     if vote is None:
         return votes
     old = votes.get(vote.label, Votes(kind=vote.kind, valid=vote.valid, frames=0, confidence_sum=0.0))
-    new = Votes(kind=old.kind, valid=old.valid, frames=old.frames + 1, confidence_sum=old.confidence_sum + vote.confidence)
-    return {**votes, vote.label: new}
+    # Rules may say anything, and the state is JSON, which has no NaN and no infinity: such a sum stays as it was.
+    total = old.confidence_sum + vote.confidence
+    total = total if math.isfinite(total) else old.confidence_sum
+    return {**votes, vote.label: Votes(kind=old.kind, valid=old.valid, frames=old.frames + 1, confidence_sum=total)}
 
 
 def _readings(rules: Rules, event: Inferred) -> tuple[Reading, ...]:

@@ -19,10 +19,14 @@ _ANSWER_MAX_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Which release reads a frame, as the router knew it after `releases_offset` records of vision.releases."""
+    """Which release reads a frame, as the router knew it after `releases_offset` records of vision.releases.
+
+    `pins` are the digests of the release by step: what may read in its name.
+    """
 
     release: str | None
     parameters: Mapping[str, float]
+    pins: Mapping[str, str]
     releases_offset: int
 
 
@@ -90,6 +94,20 @@ def decide(
             )
         case _:
             assert_never(outcome)
+
+
+def strangers(pins: Mapping[str, str], report_json: bytes) -> Mapping[str, str]:
+    """Digests by step, of the steps that answered with another content than is pinned.
+
+    A step that reports no digest is believed. A report that breaks the contract is left to `decide`.
+    """
+    try:
+        steps = _json(report_json, "REPORT").get("steps")
+    except ContractError:
+        return {}
+    reported = [(s.get("step"), s.get("digest")) for s in steps if isinstance(s, dict)] if isinstance(steps, list) else []
+    named = [(step, digest) for step, digest in reported if isinstance(step, str) and isinstance(digest, str)]
+    return {step: digest for step, digest in named if pins.get(step, digest) != digest}
 
 
 def _completed(pipeline: str, event: FrameAccepted, outcome: Answered, cause: Cause) -> InferenceCompleted:

@@ -23,10 +23,11 @@ from schemas.errors import (
 )
 from schemas.events import FrameAccepted
 from schemas.types import FrameRef
-from streams.ports import BlobStore, Inference
+from streams.ports import Answer, BlobStore, Inference
 from streams.records import Clock
 
 log = structlog.get_logger()
+_ASK_HELD_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,14 @@ class Retries:
     backoff_most_s: float = 2.0
 
 
+@dataclass(slots=True)
+class _Held:
+    """A release that answered with what it does not pin: what was seen, and until when nobody asks it again (loop time)."""
+
+    message: str
+    until_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class NoState:
     """infer keeps nothing but how far it came."""
@@ -46,6 +55,9 @@ class NoState:
 
 class InferStep:
     """Reads vision.assessments.
+
+    What another content than the release's pins read is not recorded: the frames wait until the pinned content is back, or
+    another release is in force.
 
     Args:
         pipeline: Whose releases are in question.
@@ -76,6 +88,7 @@ class InferStep:
         self._clock = clock
         self._retries = retries
         self._calls = asyncio.Semaphore(concurrency)
+        self._held: dict[str, _Held] = {}
 
     def key(self, event: Any) -> str | None:
         return None
@@ -119,6 +132,7 @@ class InferStep:
         while True:
             route = self._route(frame)
             assert route.release is not None, "a pipeline that has a release in force never loses it"
+            self._wait_if_held(route.release)
             started_us = self._clock()
             try:
                 with calling("triton.infer", release=route.release):
@@ -137,11 +151,36 @@ class InferStep:
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
                 pause_s = min(pause_s * 2, self._retries.backoff_most_s)
                 continue
+            self._hold_to_pins(route, answer, started_us)
             self._observe(route.release, "ok", started_us)
             called = core.Called(
                 endpoint=answer.endpoint, attempts=attempts + 1, started_at_us=started_us, duration_us=self._clock() - started_us
             )
             return core.Answered(route=route, called=called, result_json=answer.result_json, report_json=answer.report_json)
+
+    def _hold_to_pins(self, route: core.Route, answer: Answer, started_us: int) -> None:
+        assert route.release is not None, "only a named release can have answered"
+        strangers = core.strangers(route.pins, answer.report_json)
+        if not strangers:
+            self._held.pop(route.release, None)
+            return
+        self._observe(route.release, "not_pinned", started_us)
+        step, digest = min(strangers.items())
+        more = f" (and {len(strangers) - 1} more)" if len(strangers) > 1 else ""
+        message = (
+            f"{route.release} pins {step} to {route.pins[step]}, and at {answer.endpoint} {digest} answered{more}; frames wait: "
+            "put the pinned files back and restart Triton, or register what is there as a new release and promote it"
+        )
+        self._held[route.release] = _Held(message, asyncio.get_running_loop().time() + _ASK_HELD_EVERY_S)
+        raise InferenceUnavailableError(message)
+
+    def _wait_if_held(self, release: str) -> None:
+        """One frame asks now and then whether the pinned content is back; the others keep the models free meanwhile."""
+        held, now_s = self._held.get(release), asyncio.get_running_loop().time()
+        if held is not None and now_s < held.until_s:
+            raise InferenceUnavailableError(held.message)
+        if held is not None:
+            held.until_s = now_s + _ASK_HELD_EVERY_S
 
     def _gave_up(
         self, route: core.Route, attempts: int, first_us: int, step: str | None, error_class: str, error: Exception

@@ -102,27 +102,34 @@ def _around(log: EventLog, schemas: Schemas, device_id: str, pipeline: str, at_u
 
 
 def _near(log: EventLog, schemas: Schemas, topic: str, key: str, at_us: int, around_ms: int) -> Iterator[EventNear]:
-    partition = partition_of(key.encode(), len(log.partitions(topic)))
-    start = log.offset_at(topic, partition, at_us // 1000 - around_ms)
-    stop = log.offset_at(topic, partition, at_us // 1000 + around_ms + 1)
-    for record in log.read(topic, partition, start, stop):
-        if record.key == key.encode():
-            yield EventNear(
-                appended_at_us=record.appended_at_ms * 1000,
-                topic=topic,
-                partition=partition,
-                offset=record.offset,
-                type=header(record.headers, "ce_type").rpartition(".")[2],
-                summary=_summary(record, schemas),
-            )
+    every = log.partitions(topic)
+    # Frames lie where whoever sent them put them; what follows from them lies by its key.
+    for partition in every if topic == FRAMES else (partition_of(key.encode(), len(every)),):
+        start = log.offset_at(topic, partition, at_us // 1000 - around_ms)
+        stop = log.offset_at(topic, partition, at_us // 1000 + around_ms + 1)
+        for record in log.read(topic, partition, start, stop):
+            if record.key == key.encode():
+                yield _event_near(record, schemas)
 
 
-def _summary(record: Record, schemas: Schemas) -> str:
-    """One line about an event: the fields that tell one from another."""
+def _event_near(record: Record, schemas: Schemas) -> EventNear:
     try:
         event = decode(record.value, record.topic, schemas)
+        name, summary = type(event).__name__, _summary(event)
     except ContractError as error:
-        return f"unreadable: {error}"
+        name, summary = header(record.headers, "ce_type").rpartition(".")[2], f"unreadable: {error}"
+    return EventNear(
+        appended_at_us=record.appended_at_ms * 1000,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        type=name,
+        summary=summary,
+    )
+
+
+def _summary(event: Any) -> str:
+    """One line about an event: the fields that tell one from another."""
     parts = []
     if hasattr(event, "frame"):
         parts.append(f"#{event.frame.sequence}")

@@ -1,7 +1,8 @@
 """The release aggregate: commands in, events out. Pure.
 
 A promotion waits until an inference server has its release: it is `PromotionRequested` first, and `ReleasePromoted`
-when the loader reports. What cannot be done is refused by an event, so that a replay can explain it.
+when the loader reports. That a server had the release before says nothing: it may have restarted, empty. What cannot be
+done is refused by an event, so that a replay can explain it.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ Command = RegisterRelease | PromoteRelease | ChangeThreshold | ReportReleaseLoad
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseEntry:
-    """One release: its pinned steps, its own thresholds, and the inference servers that said they have it."""
+    """One release: its pinned steps, its own thresholds, and the inference servers that had it when they last said."""
 
     steps: tuple[ReleaseStep, ...]
     parameters: Mapping[str, float]
@@ -67,8 +68,16 @@ class PipelineReleases:
 
     def thresholds(self) -> Mapping[str, float]:
         """The parameters in force."""
-        entry = self.releases.get(self.in_force) if self.in_force is not None else None
+        entry = self._entry_in_force()
         return {**(entry.parameters if entry is not None else {}), **self.parameters}
+
+    def pins(self) -> Mapping[str, str]:
+        """Digests by step of the release in force."""
+        entry = self._entry_in_force()
+        return {s.step: s.digest for s in entry.steps} if entry is not None else {}
+
+    def _entry_in_force(self) -> ReleaseEntry | None:
+        return self.releases.get(self.in_force) if self.in_force is not None else None
 
 
 INITIAL = PipelineReleases()
@@ -107,7 +116,9 @@ def fold(state: PipelineReleases, event: Any) -> PipelineReleases:
             loaded = replace(entry, loaded_on=tuple(sorted({*entry.loaded_on, event.endpoint})), load_error="")
             return replace(state, releases={**state.releases, event.release: loaded})
         case ReleaseLoadFailed():
-            failed = replace(state.releases[event.release], load_error=event.error_message)
+            entry = state.releases[event.release]
+            others = tuple(endpoint for endpoint in entry.loaded_on if endpoint != event.endpoint)
+            failed = replace(entry, loaded_on=others, load_error=event.error_message)
             still = None if state.pending is not None and state.pending.release == event.release else state.pending
             return replace(state, releases={**state.releases, event.release: failed}, pending=still)
         case PromotionRequested():
@@ -120,6 +131,12 @@ def fold(state: PipelineReleases, event: Any) -> PipelineReleases:
             return replace(state, parameters={**state.parameters, event.name: event.value})
         case _:
             return state
+
+
+def wrong_values(parameters: Mapping[str, float]) -> str:
+    """What is wrong with thresholds: each must be greater than 0 and less than 1. Empty when nothing is."""
+    wrong = [f"{name} is {value:g}" for name, value in sorted(parameters.items()) if not 0 < value < 1]
+    return f"{', '.join(wrong)}: a threshold must be greater than 0 and less than 1" if wrong else ""
 
 
 def fold_all(events: tuple[Any, ...], state: PipelineReleases) -> PipelineReleases:
@@ -154,6 +171,8 @@ def _register(state: PipelineReleases, command: RegisterRelease, cause: Cause) -
         )
     if not command.steps:
         return (_refused(command, "no_steps", "a release pins at least one step", cause),)
+    if wrong := wrong_values(command.parameters):
+        return (_refused(command, "bad_value", wrong, cause),)
     return (
         ReleaseRegistered(
             event_id=ids.event_id(cause.position, "ReleaseRegistered"),
@@ -170,31 +189,26 @@ def _register(state: PipelineReleases, command: RegisterRelease, cause: Cause) -
 
 
 def _promote(state: PipelineReleases, command: PromoteRelease, cause: Cause) -> tuple[Any, ...]:
-    entry = state.releases.get(command.release)
-    if entry is None:
+    if command.release not in state.releases:
         return (
             _refused(command, "not_registered", f"{command.release} is not a registered release of {command.pipeline}", cause),
         )
     if state.in_force == command.release:
         return (_refused(command, "in_force_already", f"{command.release} reads the frames already", cause),)
-    if state.pending is not None:
+    if state.pending is not None and state.pending.release != command.release:
         return (
             _refused(command, "another_promotion_waits", f"the promotion of {state.pending.release} waits to be loaded", cause),
         )
-    if not entry.loaded_on:
-        return (
-            PromotionRequested(
-                event_id=ids.event_id(cause.position, "PromotionRequested"),
-                source=cause.position,
-                pipeline=command.pipeline,
-                release=command.release,
-                issued_by=command.issued_by,
-                reason=command.reason,
-                requested_at_us=command.issued_at_us,
-            ),
-        )
     return (
-        _promoted(state, command.pipeline, command.release, command.issued_by, command.reason, cause, 0, command.issued_at_us),
+        PromotionRequested(
+            event_id=ids.event_id(cause.position, "PromotionRequested"),
+            source=cause.position,
+            pipeline=command.pipeline,
+            release=command.release,
+            issued_by=command.issued_by,
+            reason=command.reason,
+            requested_at_us=command.issued_at_us,
+        ),
     )
 
 
@@ -204,6 +218,8 @@ def _change_threshold(state: PipelineReleases, command: ChangeThreshold, cause: 
         return (
             _refused(command, "unknown_parameter", f"{command.name} is none of {', '.join(known) or 'no parameters yet'}", cause),
         )
+    if wrong := wrong_values({command.name: command.value}):
+        return (_refused(command, "bad_value", wrong, cause),)
     return (
         ThresholdChanged(
             event_id=ids.event_id(cause.position, "ThresholdChanged"),
@@ -221,29 +237,29 @@ def _change_threshold(state: PipelineReleases, command: ChangeThreshold, cause: 
 
 def _loaded(state: PipelineReleases, command: ReportReleaseLoaded, cause: Cause) -> tuple[Any, ...]:
     entry = state.releases.get(command.release)
-    if entry is None or command.endpoint in entry.loaded_on:
+    if entry is None:
         return ()
-    loaded = ReleaseLoaded(
-        event_id=ids.event_id(cause.position, "ReleaseLoaded"),
-        source=cause.position,
-        pipeline=command.pipeline,
-        release=command.release,
-        endpoint=command.endpoint,
-        duration_us=command.duration_us,
-        loaded_at_us=command.issued_at_us,
-    )
-    if state.pending is None or state.pending.release != command.release:
-        return (loaded,)
-    asked = state.pending
-    return (
-        loaded,
-        _promoted(state, command.pipeline, asked.release, asked.issued_by, asked.reason, cause, 1, command.issued_at_us),
-    )
+    out: list[ReleaseLoaded | ReleasePromoted] = []
+    if command.endpoint not in entry.loaded_on or entry.load_error:
+        out.append(
+            ReleaseLoaded(
+                event_id=ids.event_id(cause.position, "ReleaseLoaded"),
+                source=cause.position,
+                pipeline=command.pipeline,
+                release=command.release,
+                endpoint=command.endpoint,
+                duration_us=command.duration_us,
+                loaded_at_us=command.issued_at_us,
+            )
+        )
+    if state.pending is not None and state.pending.release == command.release:
+        out.append(_promoted(state, command.pipeline, state.pending, cause, len(out), command.issued_at_us))
+    return tuple(out)
 
 
 def _load_failed(state: PipelineReleases, command: ReportReleaseLoadFailed, cause: Cause) -> tuple[Any, ...]:
     entry = state.releases.get(command.release)
-    if entry is None or entry.load_error == command.error_message:
+    if entry is None or (entry.load_error == command.error_message and command.endpoint not in entry.loaded_on):
         return ()
     return (
         ReleaseLoadFailed(
@@ -258,9 +274,7 @@ def _load_failed(state: PipelineReleases, command: ReportReleaseLoadFailed, caus
     )
 
 
-def _promoted(
-    state: PipelineReleases, pipeline: str, release: str, by: str, reason: str, cause: Cause, index: int, at_us: int
-) -> ReleasePromoted:
+def _promoted(state: PipelineReleases, pipeline: str, asked: Pending, cause: Cause, index: int, at_us: int) -> ReleasePromoted:
     source = SourcePosition(
         topic=cause.position.topic, partition=cause.position.partition, offset=cause.position.offset, index=index
     )
@@ -268,10 +282,10 @@ def _promoted(
         event_id=ids.event_id(source, "ReleasePromoted"),
         source=source,
         pipeline=pipeline,
-        release=release,
+        release=asked.release,
         previous_release=state.in_force,
-        issued_by=by,
-        reason=reason,
+        issued_by=asked.issued_by,
+        reason=asked.reason,
         promoted_at_us=at_us,
     )
 

@@ -2,11 +2,18 @@
 
 A server that restarts comes up empty; it is filled again here. Reports are commands, so that one writer decides what
 they mean: the release processor, which acts next.
+
+Guarantees: a promotion is reported ready by a server that was asked after it was requested; a load under way holds up no
+promotion of a release that is ready. A release in force or waited for that does not load is tried again, with backoff; any
+other one when somebody asks for it. A failure is told once for each server and promotion, and after the loads of the
+same round: a promotion that one server can carry out is not given up for another that cannot.
 """
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -22,10 +29,23 @@ from streams.ports import Appender, ModelServer
 from streams.records import Clock, Outgoing
 
 log = structlog.get_logger()
+_RETRY_FIRST_S = 1.0
+_RETRY_MOST_S = 60.0
+_ANNOUNCE_AGAIN_S = 5.0
+
+
+@dataclass(slots=True, kw_only=True)
+class _Failure:
+    """A release that one server did not load. Times are the loop's."""
+
+    message: str
+    is_told: bool
+    pause_s: float
+    again_at_s: float
 
 
 class ReleaseLoader:
-    """Reconciles every server with one pipeline's state.
+    """Reconciles every server with one pipeline's state. Use it inside one event loop.
 
     Args:
         state: The newest state known.
@@ -52,39 +72,100 @@ class ReleaseLoader:
         self._clock = clock
         self._every_s = every_s
         self._keep_loaded = keep_loaded
+        self._loading: set[tuple[str, str]] = set()
+        self._failures: dict[tuple[str, str], _Failure] = {}
+        self._announced: dict[str, tuple[str, float]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Reconcile until told to stop."""
-        while not stop.is_set():
+        """Reconcile and announce until told to stop."""
+        async with asyncio.TaskGroup() as looks:
+            looks.create_task(self._again_and_again(self.reconcile, stop))
             for server in self._servers:
-                try:
-                    await self.reconcile(server)
-                except TransientError as error:
-                    log.warning("inference server away", endpoint=server.endpoint, error=str(error))
+                looks.create_task(self._again_and_again(partial(self.announce, server), stop))
+
+    async def reconcile(self) -> None:
+        """One look at every server: load what is missing, report what came of it."""
+        for server in self._servers:
+            try:
+                await self._fill(server)
+            except TransientError as error:
+                log.warning("inference server away", endpoint=server.endpoint, error=str(error))
+        for (endpoint, release), failure in self._failures.items():
+            if not failure.is_told:
+                await self._report_failed(release, endpoint, failure.message)
+                failure.is_told = True
+
+    async def announce(self, server: ModelServer) -> None:
+        """Report that the release that a promotion waits for is ready on this server."""
+        state, endpoint, now_s = self._state(), server.endpoint, asyncio.get_running_loop().time()
+        if state.pending is None or state.pending.release not in state.releases:
+            self._announced.pop(endpoint, None)
+            return
+        release = state.pending.release
+        last, last_at_s = self._announced.get(endpoint, ("", 0.0))
+        if (endpoint, release) in self._loading or (last == release and now_s < last_at_s + _ANNOUNCE_AGAIN_S):
+            return
+        if await server.is_ready(release):
+            await self._report_loaded(release, endpoint, 0)
+            self._announced[endpoint] = (release, now_s)
+
+    async def _again_and_again(self, look: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                await look()
+            except TransientError as error:
+                log.warning("loader waits", error=str(error))
             try:
                 await asyncio.wait_for(stop.wait(), self._every_s)
             except TimeoutError:
                 continue
 
-    async def reconcile(self, server: ModelServer) -> None:
-        """One look at one server: load what is missing, report what came of it."""
+    async def _fill(self, server: ModelServer) -> None:
         state = self._state()
         for release in wanted(state, self._keep_loaded):
-            entry = state.releases[release]
-            if entry.load_error or await server.is_ready(release):
-                if not entry.load_error and server.endpoint not in entry.loaded_on:
+            place = (server.endpoint, release)
+            if await server.is_ready(release):
+                self._failures.pop(place, None)
+                if server.endpoint not in state.releases[release].loaded_on:
                     await self._report_loaded(release, server.endpoint, 0)
-                continue
-            started_us = self._clock()
-            log.info("loading", release=release, endpoint=server.endpoint)
-            try:
-                await server.load(release)
-            except ContractError as error:
-                log.error("not loaded", release=release, endpoint=server.endpoint, error=str(error))
-                if server.endpoint not in entry.loaded_on:
-                    await self._report_failed(release, server.endpoint, str(error))
-                continue
-            await self._report_loaded(release, server.endpoint, self._clock() - started_us)
+            elif self._is_due(place, state):
+                await self._load(server, release)
+
+    def _is_due(self, place: tuple[str, str], state: PipelineReleases) -> bool:
+        """Whether to try a release that is not ready on a server."""
+        failure, release = self._failures.get(place), place[1]
+        if release in _asked_for(state):
+            return failure is None or failure.again_at_s <= asyncio.get_running_loop().time()
+        if failure is not None:
+            failure.pause_s, failure.again_at_s = _RETRY_FIRST_S, 0.0
+        return failure is None
+
+    async def _load(self, server: ModelServer, release: str) -> None:
+        place, started_us = (server.endpoint, release), self._clock()
+        log.info("loading", release=release, endpoint=server.endpoint)
+        self._loading.add(place)
+        try:
+            await server.load(release)
+        except ContractError as error:
+            log.error("not loaded", release=release, endpoint=server.endpoint, error=str(error))
+            self._failed(place, str(error) or repr(error))
+            return
+        finally:
+            self._loading.discard(place)
+        self._failures.pop(place, None)
+        await self._report_loaded(release, server.endpoint, self._clock() - started_us)
+
+    def _failed(self, place: tuple[str, str], message: str) -> None:
+        """Remember a failure; the same one again is told only to somebody who waits for it."""
+        before, pending = self._failures.get(place), self._state().pending
+        is_waited_for = pending is not None and pending.release == place[1]
+        pause_s = before.pause_s if before is not None else _RETRY_FIRST_S
+        self._failures[place] = _Failure(
+            message=message,
+            is_told=before is not None and before.is_told and before.message == message and not is_waited_for,
+            pause_s=min(pause_s * 2, _RETRY_MOST_S),
+            again_at_s=asyncio.get_running_loop().time() + pause_s,
+        )
 
     async def _report_loaded(self, release: str, endpoint: str, duration_us: int) -> None:
         await self._send(
@@ -116,10 +197,14 @@ class ReleaseLoader:
 
 def wanted(state: PipelineReleases, keep_loaded: int) -> tuple[str, ...]:
     """Releases that should be loaded, the most urgent first."""
-    asked = (state.in_force, state.pending.release if state.pending is not None else None)
-    first = [r for r in asked if r is not None and r in state.releases]
     newest = sorted(state.releases, key=lambda r: (-state.releases[r].registered_at_us, r))
-    return tuple(dict.fromkeys([*first, *newest]))[:keep_loaded]
+    return tuple(dict.fromkeys([*_asked_for(state), *newest]))[:keep_loaded]
+
+
+def _asked_for(state: PipelineReleases) -> tuple[str, ...]:
+    """The release in force and the one that waits."""
+    asked = (state.in_force, state.pending.release if state.pending is not None else None)
+    return tuple(r for r in asked if r is not None and r in state.releases)
 
 
 def command_record(command: Any, schemas: Schemas, now_us: int) -> Outgoing:

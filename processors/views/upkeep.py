@@ -15,11 +15,15 @@ _SWAP_TRIES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """One view's partition held against the log at the position that the view reflects."""
+    """One view's partition held against the log at the position that the view reflects.
+
+    `behind_records` is how many records the log holds beyond that position: an equal view may still be old.
+    """
 
     view: str
     partition: int
     position: int
+    behind_records: int
     keys_count: int
     view_digest: str
     log_digest: str
@@ -44,6 +48,7 @@ class Rebuilt:
 async def check(view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int) -> Checked:
     """Compare what the view store holds with the fold of the log up to the same position."""
     live = await views.load_all(view.name, partition)
+    end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
     folded = await asyncio.to_thread(fold_log, view, log, schemas, partition, live.position)
     true = as_stored(folded) if live.position else Stored(position=0, states={})
     keys = sorted(live.states.keys() | true.states.keys())
@@ -51,6 +56,7 @@ async def check(view: View[Any], log: EventLog, views: ViewStore, schemas: Schem
         view=view.name,
         partition=partition,
         position=live.position,
+        behind_records=max(0, end - live.position),
         keys_count=len(live.states.keys() - {SOURCES_KEY}),
         view_digest=digest(live),
         log_digest=digest(true),

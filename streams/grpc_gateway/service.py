@@ -7,8 +7,6 @@ only when its `FrameRefused` is on the log or its device is not known. The asses
 import asyncio
 
 import grpc
-from opentelemetry import trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from streams.grpc_gateway import metrics
 from streams.grpc_gateway.checks import Admitted, Checked, KnownDevice, Notice, Refused, any_device, check
@@ -19,9 +17,7 @@ from streams.grpc_gateway.limits import IMAGE_BYTES_KEY, GatewayLimits
 from streams.grpc_gateway.sessions import Places, Sessions, TooManyError
 from streams.grpc_gateway.stream import Answer, End, FrameStream, Tally
 from streams.publishing import FramePublisher, IncomingFrame
-
-_tracer = trace.get_tracer("hindsight")
-_propagator = TraceContextTextMapPropagator()
+from streams.tracing import current_traceparent, receiving
 
 
 class FrameGateway(frames_pb2_grpc.FrameServiceServicer):
@@ -121,13 +117,10 @@ class FrameGateway(frames_pb2_grpc.FrameServiceServicer):
                 raise AssertionError("a message without device or place is answered at once")
 
     async def _stored(self, frame: IncomingFrame) -> Append:
-        parent = _propagator.extract({"traceparent": frame.traceparent}) if frame.traceparent else None
-        with _tracer.start_as_current_span("hindsight.grpc_gateway", context=parent, kind=trace.SpanKind.SERVER) as span:
+        with receiving("grpc_gateway", frame.traceparent) as span:
             ref = await self._publisher.store(frame)
             span.set_attribute("hindsight.frame_id", ref.frame_id)
-            carrier: dict[str, str] = {}
-            _propagator.inject(carrier)
-        traceparent = carrier.get("traceparent", frame.traceparent)
+            traceparent = current_traceparent(frame.traceparent)
 
         async def append() -> Outcome:
             return Outcome(status=Status.ACCEPTED, position=await self._publisher.append(ref, traceparent=traceparent))

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Header, Request, Response
 
 from streams.admission import is_name
 from streams.http_gateway.access import about
-from streams.http_gateway.intake import Intake
+from streams.http_gateway.intake import Accepted, Intake
 from streams.http_gateway.limits import HttpLimits
 from streams.http_gateway.lookups import FoundTask, Lookups
 from streams.http_gateway.problems import ProblemError, documented
 from streams.http_gateway.submission import key_of, traceparent_of
 from streams.http_gateway.upload import UploadTooLargeError, read_upload
 from streams.http_gateway.wire import Device, Task, TaskAccepted
+from streams.tracing import current_traceparent, receiving
 
 _FORM: dict[str, Any] = {
     "type": "object",
@@ -41,6 +42,14 @@ _REFUSALS = documented(
 def frame_routes(*, intake: Intake, lookups: Lookups, devices: Any, limits: HttpLimits) -> APIRouter:
     """The routes, bound to what they need."""
     routes = APIRouter(tags=["frames"])
+
+    async def take(request: Request, key: str | None, parent: str) -> Accepted:
+        try:
+            upload = await read_upload(request, max_bytes=limits.image_bytes, deadline_s=limits.read_s)
+        except UploadTooLargeError as error:
+            await intake.refuse_too_large(error, traceparent=parent)
+            raise
+        return await intake.submit(upload, key=key, traceparent=parent)
 
     @routes.post(
         "/analyze",
@@ -74,12 +83,9 @@ def frame_routes(*, intake: Intake, lookups: Lookups, devices: Any, limits: Http
         key, parent = key_of(idempotency_key), traceparent_of(traceparent)
         intake.enter()
         try:
-            try:
-                upload = await read_upload(request, max_bytes=limits.image_bytes, deadline_s=limits.read_s)
-            except UploadTooLargeError as error:
-                await intake.refuse_too_large(error, traceparent=parent)
-                raise
-            accepted = await intake.submit(upload, key=key, traceparent=parent)
+            with receiving("http_gateway", parent) as span:
+                accepted = await take(request, key, current_traceparent(parent))
+                span.set_attribute("hindsight.frame_id", accepted.task_id)
         except ProblemError as error:
             about(request, reason=error.reason, **{k: v for k, v in error.extra.items() if k == "task_id"})
             raise

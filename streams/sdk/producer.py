@@ -21,7 +21,13 @@ from uuid import uuid4
 
 import stamina
 
-from schemas.errors import BlobStoreUnavailableError, ContractError, FrameRefusedError, LogUnavailableError
+from schemas.errors import (
+    BlobStoreUnavailableError,
+    ConfigurationError,
+    ContractError,
+    FrameRefusedError,
+    LogUnavailableError,
+)
 from schemas.types import FrameRef
 from streams.admission import NAME_RULE, is_name, is_time, trouble_in_texts
 from streams.blobs import S3BlobStore
@@ -47,6 +53,8 @@ class FrameProducer:
         in_flight: Most frames handed over and not acknowledged; `submit` waits beyond it.
         store_s: How long to try to store a frame's bytes, in seconds.
         on_close: Called at the end, to close what the publisher was made of.
+    Raises:
+        ConfigurationError: `session_id` is no name that a session can have.
 
     Example:
         >>> from streams import FrameProducer
@@ -72,7 +80,7 @@ class FrameProducer:
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._publisher = publisher
-        self.session_id = session_id or f"sdk-{uuid4()}"
+        self.session_id = _session(session_id)
         self._limits = {"max_bytes": max_bytes, "max_pixels": max_pixels}
         self._store_s = store_s
         self._clock = clock
@@ -112,8 +120,10 @@ class FrameProducer:
             bucket: Name before the namespace is put in front of it.
             namespace: Empty unless several installations share the servers.
         Raises:
+            ConfigurationError: `session_id` is no name that a session can have.
             RegistryUnavailableError: no answer.
         """
+        session_id = _session(session_id)
         space = Namespace(namespace)
         schemas = RegistrySchemas(registry_url, space)
         schemas.register_all()
@@ -258,6 +268,13 @@ class FrameProducer:
         self._room.release()
         with self._lock:
             self._open.discard(sending)
+
+
+def _session(given: str | None) -> str:
+    """A session's id, held to what the other doors let in; drawn when none is given."""
+    if given is not None and not is_name(given):
+        raise ConfigurationError(f"session_id holds {NAME_RULE}, and not {given[:64]!r}", setting="session_id")
+    return given if given is not None else f"sdk-{uuid4()}"
 
 
 def _admit(device_id: str, captured_at_us: int, passage_id: str, labels: Mapping[str, str]) -> None:

@@ -257,6 +257,20 @@ def test_loading_a_release_restarts_nothing(ask: Ask, server: triton.InferenceSe
     assert (repository.parent / "server.log").read_text().count('"loading: detection:3') == 1
 
 
+def test_a_record_beside_a_version_is_nothing_to_the_server(
+    ask: Ask, server: triton.InferenceServerClient, repository: Path
+) -> None:
+    """The digest beside a version's folder is no version: the folders alone are served, and the server does not speak of it."""
+    ask(R1, picture(CODE))
+    for model in {pin.model for name in (R1, R2) for pin in RELEASES[name]}:
+        folders = {path.name for path in (repository / model).iterdir() if path.is_dir() and path.name != "configs"}
+        records = {path.name for path in (repository / model).glob("*.sha256")}
+        assert records == {f"{name}.sha256" for name in folders}
+        index = server.get_model_repository_index().models
+        assert {one.version for one in index if one.name == model and one.state == "READY"} == folders
+    assert ".sha256" not in (repository.parent / "server.log").read_text()
+
+
 def test_a_step_that_cannot_report_is_left_out(ask: Ask, server: triton.InferenceServerClient) -> None:
     """An ensemble with a backend that gives no report answers the same, and its REPORT holds the other steps."""
     server.load_model("without_a_report")

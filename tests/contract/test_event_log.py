@@ -103,6 +103,32 @@ def test_offset_at_is_exact_to_the_millisecond(both: tuple[Any, Any]) -> None:
     assert log.offset_at(FRAMES, 1, 0) == 0
 
 
+def test_a_record_that_comes_while_an_offset_is_asked_for_is_not_before_it(
+    stack: Any, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever question to the broker it comes behind, a record appended after a moment is not in that moment's prefix."""
+    kafka = stack.endpoints.kafka_bootstrap
+    Topics(kafka, namespace, chain_partitions=1).ensure()
+    log, appender = KafkaEventLog(kafka, namespace), KafkaAppender(kafka, namespace)
+    write(appender, record(b"known"))
+    (known,) = log.read(FRAMES, 0, 0, 1)
+    while system_clock() // 1000 <= known.appended_at_ms + 2:
+        time.sleep(0)
+    asked = kafka_log._once_led
+
+    def asked_and_then_one_comes(ask: Any) -> Any:
+        answer = asked(ask)
+        write(appender, record(b"later"))
+        return answer
+
+    monkeypatch.setattr(kafka_log, "_once_led", asked_and_then_one_comes)
+    assert log.offset_at(FRAMES, 0, known.appended_at_ms + 1) == 1
+    monkeypatch.undo()
+    assert log.bounds(FRAMES, 0).end == 3
+    appender.close()
+    log.close()
+
+
 def test_follow_gives_what_is_there_and_what_comes(both: tuple[Any, Any]) -> None:
     """From the given offsets of the given partitions only, then None while nothing is new, then what was written since."""
     log, appender = both
@@ -129,7 +155,7 @@ def test_follow_gives_what_is_there_and_what_comes(both: tuple[Any, Any]) -> Non
 def test_a_key_lies_where_partition_of_says(both: tuple[Any, Any]) -> None:
     """Many keys of every length: the broker's choice, the twin's and ours are one."""
     log, appender = both
-    keys = [f"gate-{n}".encode() for n in range(60)] + [b"\xff" * n for n in range(1, 18)] + ["gâte-日本".encode()]
+    keys = [b"", *(f"gate-{n}".encode() for n in range(60))] + [b"\xff" * n for n in range(1, 18)] + ["gâte-日本".encode()]
     for position, key in zip(write(appender, *(record(b"", key=k, partition=None) for k in keys)), keys, strict=True):
         assert position.partition == partition_of(key, PARTITIONS), key
     for partition in range(PARTITIONS):

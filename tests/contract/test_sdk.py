@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from streams.blobs import S3BlobStore
 from streams.kafka_appender import KafkaAppender
 from streams.kafka_log import KafkaEventLog
 from streams.names import Namespace
+from streams.partitioning import partition_of
 from streams.publishing import FramePublisher
 from streams.records import Outgoing, Position, Record, system_clock
 from streams.registry import RegistrySchemas
@@ -339,6 +341,33 @@ def test_members_of_a_group_share_the_partitions_and_lose_nothing(world: World) 
     assert found == {(p, n) for p in range(2) for n in range(5)}
 
 
+def test_the_command_knows_repeats_of_what_lies_before_its_start(world: World) -> None:
+    """`hindsight results --from T` shows what was new since T, and not what had been written before T and was written again."""
+    world.write(derived(1), derived(2), derived(3))
+    (position,) = world.write(derived(4))
+    (last,) = world.log.read(RESULTS, 0, position.offset, position.offset + 1)
+    while system_clock() // 1000 <= last.appended_at_ms + 1:
+        time.sleep(0)
+    world.write(derived(2), derived(3), derived(4), derived(5))
+    at = datetime.fromtimestamp((last.appended_at_ms + 1) / 1000, UTC).isoformat()
+    e = world.endpoints
+    settings = {
+        "NAMESPACE": world.namespace.prefix,
+        "REGISTRY__URL": e.registry_url,
+        "KAFKA__BOOTSTRAP_SERVERS": e.kafka_bootstrap,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "topology.cli", "results", "--from", at, "--format", "json"],
+        env={**os.environ, **{f"HINDSIGHT_{name}": value for name, value in settings.items()}},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["source"]["offset"] for line in done.stdout.splitlines()] == [5]
+
+
 # --- examples --------------------------------------------------------------------------------------------------------
 
 
@@ -412,6 +441,24 @@ def test_the_pages_about_the_sdk_run(world: World, tmp_path: Path, page: str, ma
     )
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
+
+
+def test_the_plain_producer_of_the_docs_sends_a_frame_with_nothing_of_ours(world: World, tmp_path: Path) -> None:
+    """The block on the page, run outside this checkout, leaves a frame where our own hash says, with its image in the store."""
+    code = code_of("publish-frames.md", "<!-- run: plain -->")
+    assert not re.search(r"^\s*(from|import) (schemas|streams|processors|topology)", code, re.MULTILINE)
+    (tmp_path / "image.png").write_bytes(png(5))
+    device = "gate-3"
+    assert partition_of(device.encode(), 2) != zlib.crc32(device.encode()) % 2
+    (tmp_path / "producer.py").write_text(code.replace("gate-1", device))
+    environment = world.environment(IMAGE="image.png", TOPIC=world.namespace.topic(FRAMES), BUCKET=world.blobs.bucket)
+    done = subprocess.run(
+        [sys.executable, "producer.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "left 0\n"), done.stderr
+    (frame,) = world.frames(device)
+    assert world.blobs.get(frame.blob) == png(5)
+    assert world.log.bounds(FRAMES, partition_of(device.encode(), 2)).end == 1
 
 
 def test_importing_streams_stays_light() -> None:

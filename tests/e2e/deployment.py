@@ -11,10 +11,12 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from processors.views.catalogue import VIEWS
@@ -67,13 +69,19 @@ class Worker:
 
     def is_ready(self) -> bool:
         """Whether it works; fails the test when it ended instead."""
+        return self.says_ready() == "ready"
+
+    def says_ready(self) -> str:
+        """What it answers to whoever asks whether it is ready; nothing while it does not answer."""
         code = self.process.poll()
         assert code is None, f"the worker ended with {code}:\n{self.last_lines()}"
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/health/ready", timeout=2) as answer:
-                return bool(answer.status == 200)
+                return str(answer.read().decode().strip())
+        except urllib.error.HTTPError as error:
+            return error.read().decode().strip()
         except OSError:
-            return False
+            return ""
 
     def kill(self) -> None:
         """kill -9; returns when it is dead."""
@@ -190,13 +198,18 @@ class Deployment:
 
     # Releases
 
-    def register(self, release: str) -> None:
+    def register(self, release: str, *, digests: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Register a release of the model repository.
+
+        Args:
+            digests: What to pin for some steps, by their names, in place of what is on disk.
+        """
         steps = models.release_steps(self.stack.layout.home, release)
         command = RegisterRelease(
             command_id=commands.new_command_id(),
             pipeline=self.settings.pipeline.name,
             release=release,
-            steps=tuple(ReleaseStep(step=s, model=m, version=v, digest=d) for s, m, v, d in steps),
+            steps=tuple(ReleaseStep(step=s, model=m, version=v, digest=digests.get(s, d)) for s, m, v, d in steps),
             parameters=models.release_parameters(),
             issued_by="test",
             reason="",
@@ -236,7 +249,7 @@ class Deployment:
     async def _publish(self, devices: tuple[str, ...], frames_each: int, passage: int) -> tuple[FrameId, ...]:
         appender = wiring.appender(self.settings)
         publisher = wiring.publisher(self.settings, to=appender, channel="sdk")
-        incoming = [self._next_frame(device, passage) for _ in range(frames_each) for device in devices]
+        incoming = [self.next_frame(device, passage) for _ in range(frames_each) for device in devices]
         try:
             stored = await asyncio.gather(*(publisher.store(frame) for frame in incoming))
             await asyncio.gather(*(publisher.append(frame) for frame in stored))
@@ -244,7 +257,8 @@ class Deployment:
             await asyncio.to_thread(appender.close)
         return tuple(frame.frame_id for frame in stored)
 
-    def _next_frame(self, device: str, passage: int) -> IncomingFrame:
+    def next_frame(self, device: str, passage: int = 0) -> IncomingFrame:
+        """The next frame of a device's session, not published yet."""
         sequence = self._sent.get(device, 0)
         self._sent[device] = sequence + 1
         return IncomingFrame(

@@ -1,19 +1,22 @@
 """Records that cannot be used are kept aside, untouched, and the frames behind them go on."""
 
 import asyncio
+import struct
 from dataclasses import dataclass, replace
 
 from confluent_kafka import Producer
 
-from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES
+from processors.release import core
+from schemas.catalogue import ASSESSMENTS, COMMANDS, DEAD_LETTERS, FRAMES, RELEASES
 from schemas.codec import decode, encode
-from schemas.events import FrameCaptured, FrameRejected
+from schemas.events import ChangeThreshold, FrameCaptured, FrameRejected
 from schemas.ids import captured_id, named_id
 from schemas.types import BlobRef, DeviceId, FrameId, FrameRef, SourcePosition
 from streams.partitioning import partition_of
 from streams.records import Outgoing, Record
 from tests.e2e.deployment import ALL, PARTITIONS, Deployment, devices_on_every_partition, troubles
-from tests.given import AT_US
+from tests.given import AT_US, cause
+from topology import commands
 
 DEVICES = devices_on_every_partition()
 _READERS = {FRAMES: {"assess"}, ASSESSMENTS: {"infer", "device_frames", "frame_outcomes"}}
@@ -109,6 +112,36 @@ def test_poison_is_kept_aside_and_what_follows_goes_on(running: Deployment) -> N
             assert all(r.headers[: len(poison.headers)] == poison.headers for r in mine)
             assert {told(r, "key") for r in mine} == set(DEVICES)
     assert len(letters) == len(DEVICES) * sum(len(found) * len(_READERS[topic]) for topic, found in by_topic.items())
+
+
+def test_a_threshold_that_is_no_number_changes_nothing(running: Deployment) -> None:
+    """As a command and as an event of its own, by whoever writes bytes: kept aside, and the thresholds and the history stand."""
+    start, before = running.log.bounds(DEAD_LETTERS, 0).end, commands.releases_now(running.settings)
+    command = ChangeThreshold(
+        command_id=named_id("nan"),
+        pipeline=running.settings.pipeline.name,
+        name="text_confidence",
+        value=0.123,
+        issued_by="nobody",
+        reason="",
+        issued_at_us=AT_US,
+    )
+    (event,) = core.decide(before, command, cause())
+    values = {COMMANDS: command, RELEASES: replace(event, source=replace(event.source, offset=1 << 40))}
+    number, none = struct.pack("<d", 0.123), struct.pack("<d", float("nan"))
+    for topic, one in values.items():
+        spoilt = Poison(encode(one, running.schemas).replace(number, none), "DecodeError", headers=())
+        asyncio.run(append(running, topic, command.pipeline, [spoilt]))
+    running.publish(DEVICES, 1)
+    running.drain()
+    assert {(told(r, "topic"), told(r, "processor"), told(r, "error_class")) for r in dead_letters(running, start)} == {
+        (COMMANDS, "release", "DecodeError"),
+        (RELEASES, "releases", "DecodeError"),
+    }
+    assert commands.releases_now(running.settings) == before
+    assert troubles(running) == []
+    history = running.hindsight("releases", "history")
+    assert (history.returncode, "unreadable" in history.stdout) == (0, True), history.stderr
 
 
 def test_records_that_are_right_by_their_schema_and_still_unusable_stop_nothing(deployment: Deployment) -> None:

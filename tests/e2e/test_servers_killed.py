@@ -1,9 +1,15 @@
 """kill -9 of each server while frames flow: nothing is lost or doubled, and the views catch up with the log."""
 
+import asyncio
+import time
+
 import redis
 
 from schemas.catalogue import RESULTS
-from tests.e2e.deployment import ALL, Deployment, devices_on_every_partition, outcomes_of, troubles, until
+from streams.triton import TritonModels
+from tests.e2e.deployment import ALL, R1, R2, Deployment, devices_on_every_partition, outcomes_of, troubles, until
+from topology import commands
+from topology.stack.state import read_plan
 
 DEVICES = devices_on_every_partition()
 
@@ -32,12 +38,59 @@ def test_triton_killed(running: Deployment) -> None:
     assert outcomes_of(running).keys() <= {"read", "nothing_read"}
 
 
+def test_triton_killed_while_a_promotion_is_asked_for(running: Deployment) -> None:
+    """That Triton had the release before it died promotes nothing: the promotion comes when Triton has it again, and the way
+    back, to a release that is ready, takes a moment."""
+    running.register(R2)
+    until(lambda: commands.releases_now(running.settings).releases[R2].loaded_on, within_s=90, what=f"{R2} loaded")
+    in_mid_flow(running)
+    running.stack.kill("triton")
+    running.promote(R2)
+    assert asyncio.run(is_ready(running, R2))
+    running.drain(within_s=120)
+    asked_s = time.monotonic()
+    running.promote(R1)
+    assert time.monotonic() - asked_s < 5
+    running.publish(DEVICES, 1)
+    running.drain()
+    assert troubles(running) == []
+    assert outcomes_of(running).keys() <= {"read", "nothing_read"}
+
+
+async def is_ready(deployment: Deployment, release: str) -> bool:
+    (endpoint,) = deployment.settings.triton.endpoints
+    server = TritonModels(endpoint)
+    try:
+        return await server.is_ready(release)
+    finally:
+        await server.close()
+
+
 def test_redis_killed(running: Deployment) -> None:
     """Redis may lose its last second: the views are caught up from the log and equal it."""
     in_mid_flow(running)
     running.stack.kill("redis")
     running.publish(DEVICES, 3)
     running.stack.wait_ready("redis", timeout_s=60)
+    running.drain(within_s=120)
+    assert troubles(running) == []
+
+
+def test_while_redis_is_away_the_worker_says_that_it_is_not_ready(running: Deployment) -> None:
+    """Killed and not started again: the worker says what it waits for, once a round, and is ready again with Redis."""
+    worker = running.living()[0]
+    (program,) = (p for p in read_plan(running.stack.layout.plan_file).programs if p.name == "redis")  # type: ignore[union-attr]
+    log_bytes, killed_s = worker.log.stat().st_size, time.monotonic()
+    running.stack.kill("redis")
+    running.stack.stop(["redis"])
+    try:
+        until(lambda: worker.says_ready().startswith("not ready: Redis: "), within_s=60, what="word of Redis")
+        running.publish(DEVICES, 1)
+        rounds = (time.monotonic() - killed_s) // 5 + 2
+        assert worker.log.read_bytes()[log_bytes:].count(b"lag not measured") <= rounds
+    finally:
+        running.stack.start([program])
+    until(worker.is_ready, within_s=60, what="a worker that is ready again")
     running.drain(within_s=120)
     assert troubles(running) == []
 

@@ -6,13 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from processors.emit import key_of
 from processors.views.catalogue import VIEWS, View
 from processors.views.upkeep import check, rebuild
-from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, TOPICS
+from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES, INFERENCES, RELEASES, TOPICS
 from schemas.codec import decode
 from schemas.errors import ContractError
-from schemas.events import FrameAccepted, FrameRejected
+from schemas.events import FrameAccepted, FrameRejected, InferenceCompleted, ReleaseRegistered
 from schemas.plain import from_plain
+from streams.partitioning import partition_of
 from streams.records import Record
 from tests.simulation.world import World
 
@@ -25,7 +27,9 @@ async def troubles(world: World) -> list[str]:
         *(f"stopped: {error!r}" for error in world.failures),
         *(f"position went back: {what}" for what in world.watch.went_back),
         *_one_id_a_source(world),
+        *_what_follows_lies_by_its_key(world),
         *_garbage_is_kept(world),
+        *_only_what_is_pinned_reads(world),
         *[t async for t in _views_equal_log(world)],
         *[t async for t in _states_equal_log(world)],
         *[t async for t in _each_frame_once(world)],
@@ -125,9 +129,26 @@ def _one_id_a_source(world: World) -> Iterator[str]:
     yield from (f"{source} has {len(found)} ids" for source, found in ids.items() if len(found) > 1)
 
 
+def _what_follows_lies_by_its_key(world: World) -> Iterator[str]:
+    for topic in (name for name, one in TOPICS.items() if one.chained and name != FRAMES):
+        count = len(world.log.partitions(topic))
+        for record, event in _events(world, topic):
+            if record.partition != partition_of(key_of(event).encode(), count):
+                yield f"{topic}/{record.partition}/{record.offset} lies where its key does not say"
+
+
 def _garbage_is_kept(world: World) -> Iterator[str]:
     kept = {record.value for record in _records(world, DEAD_LETTERS)}
     yield from (f"{value!r} is not among the dead letters" for value in world.sent.garbage if value not in kept)
+
+
+def _only_what_is_pinned_reads(world: World) -> Iterator[str]:
+    registered = [event for _, event in _events(world, RELEASES) if isinstance(event, ReleaseRegistered)]
+    pinned = {(event.release, step.step, step.digest) for event in registered for step in event.steps}
+    for record, event in _events(world, INFERENCES):
+        read = [(event.release, s.step, s.digest) for s in event.steps] if isinstance(event, InferenceCompleted) else []
+        if not pinned.issuperset(read):
+            yield f"inferences/{record.partition}/{record.offset} was read by what its release does not pin"
 
 
 def _events(world: World, topic: str) -> Iterator[tuple[Record, Any]]:

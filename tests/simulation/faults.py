@@ -10,7 +10,7 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from schemas.catalogue import DEAD_LETTERS
@@ -70,7 +70,7 @@ class FaultyAppender:
     """An owner's own producer. When a record is not taken, none that was queued behind it is: no gaps.
 
     Plants: `gap` lets the later ones through; `overtake` lets a later record go first; `garbage_is_dropped` loses
-    what goes to the dead letters.
+    what goes to the dead letters; `first_partition` puts everything into one partition.
     """
 
     def __init__(self, log: MemoryLog, life: Life, *, plant: str = "") -> None:
@@ -94,6 +94,8 @@ class FaultyAppender:
                 raise LogUnavailableError("the broker is away")
             if self._plant == "garbage_is_dropped" and outgoing.topic == DEAD_LETTERS:
                 return Position(topic=outgoing.topic, partition=0, offset=0)
+            if self._plant == "first_partition":
+                outgoing = replace(outgoing, partition=0)
             position = self._log.append_now(outgoing)
             await self._life.risk()
             if weather.strikes(weather.trouble):
@@ -196,10 +198,11 @@ class FaultyBlobs:
 
 
 class ScriptedInference:
-    """Reads nothing: answers what the script says for an image, late, in any order, and sometimes not at all."""
+    """Reads nothing: answers what the script says for an image, late, in any order, sometimes not at all, and sometimes with
+    another content than `digest`, as after somebody changed the files of a model version."""
 
-    def __init__(self, script: Callable[[bytes], Mapping[str, Any]], weather: Weather) -> None:
-        self._script, self._weather = script, weather
+    def __init__(self, script: Callable[[bytes], Mapping[str, Any]], digest: str, weather: Weather) -> None:
+        self._script, self._digest, self._weather = script, digest, weather
 
     async def infer(self, release: str, image: bytes, parameters: Mapping[str, float], *, traceparent: str = "") -> Answer:
         await asyncio.sleep(self._weather.rng.random() * 10 * self._weather.slow_s)
@@ -211,7 +214,9 @@ class ScriptedInference:
                     StepFailedError("step recognizer (model recognizer) failed", step="recognizer"),
                 ]
             )
-        report = {"steps": [], "runtime": {"release": release}}
+        digest = "changed" if self._weather.strikes(self._weather.trouble) else self._digest
+        step = {"step": "recognizer", "model": "recognizer", "version": 1, "variant": "scripted", "digest": digest}
+        report = {"steps": [step], "runtime": {"release": release}}
         return Answer(
             result_json=json.dumps(self._script(image)).encode(), report_json=json.dumps(report).encode(), endpoint="one:8001"
         )

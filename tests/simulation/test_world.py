@@ -10,13 +10,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import pytest
 import structlog
 
+from processors.infer import core as infer
 from processors.repeats import Seen
 from schemas import ids
 from tests.simulation import checks, virtual_time
 from tests.simulation.world import World
 
 SEEDS = int(os.environ.get("HINDSIGHT_SEEDS", "60"))
-SEEDS_FOR_A_PLANT = 25
+SEEDS_FOR_A_PLANT = 60
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,13 @@ def _ids_are_drawn() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _anything_reads() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(infer, "strangers", lambda pins, report_json: {})
+        yield
+
+
 PLANTS: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
     "early_ack": (nullcontext, "has no outcome"),
     "gap": (nullcontext, "counted results"),
@@ -74,6 +82,8 @@ PLANTS: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
     "repeats_are_counted": (_repeats_are_counted, "has 2 counted results"),
     "ids_are_drawn": (_ids_are_drawn, "ids"),
     "garbage_is_dropped": (nullcontext, "is not among the dead letters"),
+    "first_partition": (nullcontext, "lies where its key does not say"),
+    "anything_reads": (_anything_reads, "does not pin"),
     "flush_keeps_position": (nullcontext, "is not the fold of its log"),
     "nobody_comes": (nullcontext, "stuck"),
 }

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -17,11 +18,16 @@ from schemas.codec import Schemas
 from schemas.events import PromoteRelease, RegisterRelease, ReportReleaseLoaded
 from schemas.types import EventId, FrameId, ReleaseStep
 from streams.memory import MemoryBlobStore, MemoryLog
+from streams.ports import Appender
 from streams.publishing import FramePublisher, IncomingFrame
-from streams.records import Clock, Outgoing
+from streams.records import Clock, Outgoing, Position
 
 CODES = ("MSCU1234566", "CSQU3054383", "TGHU7599330", "MSKU0000001", "")
+DIGEST = "ab" * 32
 _FRAMES_EACH = 12
+# With two partitions: one device on each, and one whose producer puts it where our hash does not.
+_DEVICES = ("gate-1", "gate-3")
+_DEVICE_BY_CRC32 = "gate-4"
 
 
 @cache
@@ -51,6 +57,17 @@ def answer(image: bytes) -> Mapping[str, Any]:
     return {"image": {"width_px": 32, "height_px": 24}, "observations": [observation] if code else [], "candidates": []}
 
 
+class ByCrc32:
+    """The producer of somebody who left librdkafka's partitioner as it is."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def append(self, outgoing: Outgoing) -> Awaitable[Position]:
+        partition = zlib.crc32(outgoing.key) % len(self._log.partitions(outgoing.topic))
+        return self._log.append(replace(outgoing, partition=partition))
+
+
 @dataclass(slots=True)
 class Sent:
     """Sends everything that a seed wants, and remembers what must come of it."""
@@ -65,11 +82,12 @@ class Sent:
     garbage: list[bytes] = field(default_factory=list)
 
     async def everything(self, during_s: float) -> None:
-        devices = [self._device(f"gate-{n}", during_s) for n in range(3)]
+        devices = [self._device(name, during_s, self.log) for name in _DEVICES]
+        devices.append(self._device(_DEVICE_BY_CRC32, during_s, ByCrc32(self.log)))
         await asyncio.gather(*devices, self._commands(during_s), self._garbage(during_s))
 
-    async def _device(self, device_id: str, during_s: float) -> None:
-        publisher = FramePublisher(appender=self.log, blobs=self.blobs, schemas=self.schemas, clock=self.clock, channel="sdk")
+    async def _device(self, device_id: str, during_s: float, appender: Appender) -> None:
+        publisher = FramePublisher(appender=appender, blobs=self.blobs, schemas=self.schemas, clock=self.clock, channel="sdk")
         numbers = [n for n in range(_FRAMES_EACH) if self.rng.random() < 0.9]
         numbers += self.rng.sample(numbers, 2)
         if self.rng.random() < 0.5:
@@ -98,7 +116,7 @@ class Sent:
 
     async def _commands(self, during_s: float) -> None:
         for at, release in enumerate(("r1", "r2")):
-            step = ReleaseStep(step="recognizer", model="recognizer", version=at + 1, digest="00")
+            step = ReleaseStep(step="recognizer", model="recognizer", version=at + 1, digest=DIGEST)
             told = {"pipeline": self.pipeline, "release": release, "issued_at_us": self.clock()}
             asked = {**told, "issued_by": "seed", "reason": "simulation"}
             for command in (

@@ -114,7 +114,7 @@ class World:
                 return InferStep(
                     pipeline=PIPELINE,
                     route=self._route,
-                    inference=ScriptedInference(traffic.answer, weather),
+                    inference=ScriptedInference(traffic.answer, traffic.DIGEST, weather),
                     blobs=blobs,
                     clock=self.clock,
                     retries=Retries(attempts_max=3),
@@ -147,7 +147,7 @@ class World:
             states: Mapping[str, Any] = fold_log(VIEWS["releases"], self.log, self.schemas, 0, end).states
             self._routes[end] = states.get(PIPELINE, INITIAL)
         state = self._routes[end]
-        return Route(release=state.in_force, parameters=state.thresholds(), releases_offset=end)
+        return Route(release=state.in_force, parameters=state.thresholds(), pins=state.pins(), releases_offset=end)
 
     async def _chaos(self) -> None:
         """Deaths, rebalances, partitions that come back, redelivery, and a view store that forgets."""

@@ -33,11 +33,11 @@ def at(
     from streams.records import system_clock
     from topology import wiring
     from topology.configuration import load
-    from topology.moments import parse_moment
+    from topology.moments import past_moment
 
     settings = load().settings
     zone = tz or settings.timezone
-    at_us = parse_moment(moment, zone=zone, now_us=system_clock())
+    at_us = past_moment(moment, zone=zone, now_us=system_clock())
     log = wiring.event_log(settings)
     try:
         found = device_at(

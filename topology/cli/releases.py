@@ -82,10 +82,14 @@ def promote(name: str, reason: Reason = "", wait: Wait = 120.0) -> None:
 
 def threshold(name: str, value: float, reason: Reason = "", wait: Wait = 30.0) -> None:
     """Change a parameter of the pipeline; it holds for frames read from then on."""
+    from processors.release.core import wrong_values
+    from schemas.errors import ContractError
     from schemas.events import ChangeThreshold, ThresholdChanged
     from streams.records import system_clock
     from topology import commands
 
+    if wrong := wrong_values({name: value}):
+        raise ContractError(wrong, do="give another value; `hindsight releases list --format json` shows the present ones")
     settings = _settings()
     command = ChangeThreshold(
         command_id=commands.new_command_id(),
@@ -139,6 +143,7 @@ def history(format: FormatOption = Format.TABLE) -> None:
     from schemas.catalogue import RELEASES
     from schemas.codec import decode
     from schemas.envelope import rfc3339
+    from schemas.errors import ContractError
     from schemas.plain import to_plain
     from topology import wiring
 
@@ -147,15 +152,12 @@ def history(format: FormatOption = Format.TABLE) -> None:
     bounds = log.bounds(RELEASES, 0)
     rows: list[dict[str, Any]] = []
     for record in log.read(RELEASES, 0, bounds.earliest, bounds.end):
-        event = decode(record.value, RELEASES, schemas)
-        rows.append(
-            {
-                "appended_at": rfc3339(record.appended_at_ms * 1000),
-                "offset": record.offset,
-                "event": type(event).__name__,
-                **to_plain(event),
-            }
-        )
+        row: dict[str, Any] = {"appended_at": rfc3339(record.appended_at_ms * 1000), "offset": record.offset}
+        try:
+            event = decode(record.value, RELEASES, schemas)
+            rows.append({**row, "event": type(event).__name__, **to_plain(event)})
+        except ContractError as error:
+            rows.append({**row, "event": "unreadable", "detail": str(error)})
     log.close()
     if format is Format.JSON:
         typer.echo(as_json(rows))

@@ -1,11 +1,19 @@
 """`hindsight results`: what frames counted for, as it comes or as it was."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from topology.cli.tables import Format
+
+if TYPE_CHECKING:
+    from processors.repeats import Seen
+    from schemas.codec import Schemas
+    from streams.ports import EventLog
+
+# A worker that dies writes the results of its last batch again: a few hundred, unless `worker.batch_records` was raised.
+_LOOK_BACK_RECORDS = 1000
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +31,7 @@ def results(
     format: Annotated[Format, typer.Option("--format", help="table: a line each; json: a JSON object a line.")] = Format.TABLE,
 ) -> None:
     """Print results, oldest first in each partition; repeats are dropped."""
-    from processors.repeats import Seen, writer_of
+    from processors.repeats import writer_of
     from schemas.catalogue import RESULTS
     from schemas.codec import decode
     from schemas.errors import ContractError
@@ -41,7 +49,7 @@ def results(
         bounds = log.bounds(RESULTS, p)
         ends[p] = bounds.end
         starts[p] = log.offset_at(RESULTS, p, at_ms) if at_ms is not None else bounds.end if follow else bounds.earliest
-    seen, shown = {p: Seen() for p in starts}, 0
+    seen, shown = {p: _seen_before(log, schemas, p, start) for p, start in starts.items()}, 0
     records = (
         log.follow(RESULTS, starts, lambda: False)
         if follow
@@ -68,6 +76,22 @@ def results(
         raise typer.Exit(130) from None
     finally:
         log.close()
+
+
+def _seen_before(log: "EventLog", schemas: "Schemas", partition: int, start: int) -> "Seen":
+    """What the records before the first one shown say, so that one that was written before, and then again, is not news."""
+    from processors.repeats import Seen, writer_of
+    from schemas.catalogue import RESULTS
+    from schemas.codec import decode
+    from schemas.errors import ContractError
+
+    seen = Seen()
+    for record in log.read(RESULTS, partition, max(log.bounds(RESULTS, partition).earliest, start - _LOOK_BACK_RECORDS), start):
+        try:
+            seen = seen.with_event(decode(record.value, RESULTS, schemas), writer_of(record))
+        except ContractError:
+            continue
+    return seen
 
 
 def _line(record: Any, event: Any, zone: str, format: Format) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from topology.settings import Settings
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
+_VERDICT = {True: "equal", False: "DIFFERENT"}
 Names = Annotated[list[str] | None, typer.Argument(help="Views; all when none is named.")]
 
 
@@ -24,7 +25,10 @@ def register(app: typer.Typer) -> None:
 
 
 def check(names: Names = None, format: FormatOption = Format.TABLE) -> None:
-    """Compare each view with the fold of its log, by digest. Ends with 1 when one differs."""
+    """Compare each view with the fold of its log, by digest, and say how many records it is behind the log's end.
+
+    Ends with 1 when one differs. Being behind is no difference: a worker that runs catches up.
+    """
     from dataclasses import asdict
 
     from processors.views import upkeep
@@ -34,10 +38,10 @@ def check(names: Names = None, format: FormatOption = Format.TABLE) -> None:
         typer.echo(as_json([{**asdict(c), "equal": c.equal} for c in checked]))
     else:
         rows = [
-            (c.view, c.partition, c.position, c.keys_count, "equal" if c.equal else "DIFFERENT", c.view_digest[:16])
+            (c.view, c.partition, c.position, c.behind_records, c.keys_count, _VERDICT[c.equal], c.view_digest[:16])
             for c in checked
         ]
-        typer.echo(table(("view", "partition", "position", "keys", "log", "digest"), rows))
+        typer.echo(table(("view", "partition", "position", "behind", "keys", "log", "digest"), rows))
         for c in checked:
             for key in c.different_keys[:10]:
                 typer.echo(f"{c.view} {c.partition}: {key} is not what the log says", err=True)

@@ -9,6 +9,7 @@ from processors.assess import core
 from processors.assess.core import ImageMeasured, ImageUnusable, Limits
 from schemas import ids
 from schemas.events import FrameAccepted, FrameRefused, FrameRejected, FramesDropped
+from schemas.plain import from_plain, to_plain
 from schemas.types import DeviceId, EventId
 from tests.given import AT_US, captured, cause, folded, frame
 
@@ -139,6 +140,39 @@ def test_sessions_count_apart_and_the_longest_silent_one_is_forgotten() -> None:
     assert "s1" not in state.sessions
     assert state.sessions["s0"].next_sequence == 2
     assert state.order[-2:] == ("s0", "new")
+
+
+def test_many_submissions_over_http_push_no_stream_out() -> None:
+    """Each is a session of its own; the last 64 of them are kept beside the device's streams, not in their places."""
+    uploads = [replace(captured(0, session=f"http-{n}"), channel="http") for n in range(200)]
+    state = after(captured(0), captured(3), *uploads)
+    (again,) = decided(state, captured(3))
+    assert again.reasons == ("repeated",)
+    (late,) = decided(state, captured(1))
+    assert isinstance(late, FrameAccepted)
+    (upload,) = decided(state, uploads[-1])
+    assert upload.reasons == ("repeated",)
+    assert len(state.sessions) == 65
+    assert "http-0" not in state.sessions
+
+
+def test_streams_push_no_submission_out_either() -> None:
+    """An upload that is tried again is known, however many streams the device began meanwhile."""
+    upload = replace(captured(0, session="http-1"), channel="http")
+    (again,) = decided(after(upload, *(captured(0, session=f"s{n}") for n in range(70))), upload)
+    assert again.reasons == ("repeated",)
+
+
+def test_a_state_of_before_there_were_two_lists_is_read_and_goes_on() -> None:
+    """What an older worker stored has uploads among the streams; one that is heard from again changes over."""
+    stored = {"sessions": {"http-1": {"next_sequence": 1}, "s": {"next_sequence": 4, "holes": [2]}}, "order": ["http-1", "s"]}
+    state = from_plain(core.DeviceSequences, stored)
+    upload = replace(captured(0, session="http-1"), channel="http")
+    (again,) = decided(state, upload)
+    assert again.reasons == ("repeated",)
+    state = core.fold(state, upload)
+    assert (state.order, state.one_shots) == (("s",), ("http-1",))
+    assert from_plain(core.DeviceSequences, to_plain(state)) == state
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
 """derive: one result a frame, votes of a passage, corrections, and alerts raised once and cleared once."""
 
+from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from processors.derive import core
 from processors.rules import container_codes as rules
 from schemas import ids
 from schemas.events import AlertCleared, AlertRaised, InferenceFailed, InferenceSkipped, ResultCorrected, ResultDerived
+from schemas.plain import canonical_json
 from schemas.types import EventId
 from tests.given import AT_US, at, cause, completed, folded, frame
 
@@ -68,6 +72,17 @@ def test_one_frame_gives_one_result_with_its_readings() -> None:
     ]
     said = result.conclusion
     assert (said.label, said.valid, said.votes_for, said.votes_total, said.frames_count) == (VALID, True, 1, 1, 1)
+
+
+@pytest.mark.parametrize("confidence", [1.7e308, float("nan"), float("inf"), float("-inf")])
+def test_a_vote_that_no_number_holds_leaves_a_state_that_json_holds(confidence: float) -> None:
+    """Rules may say anything of a frame, and sums may overflow: the frame votes, and the state can be stored."""
+    event = completed(0, VALID)
+    (observation,) = event.observations
+    state = after(*(replace(event, observations=(replace(observation, confidence=confidence),)) for _ in range(3)), event)
+    canonical_json(state)
+    said = core.conclude("p", state.passages["p"])
+    assert (said.label, said.votes_for) == (VALID, 4)
 
 
 def test_a_frame_without_a_passage_stands_alone() -> None:

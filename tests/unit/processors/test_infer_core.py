@@ -12,7 +12,7 @@ from schemas.events import InferenceCompleted, InferenceFailed, InferenceSkipped
 from schemas.types import Candidate, Observation, StepReport
 from tests.given import AT_US, accepted, cause
 
-ROUTE = Route(release="r1", parameters={"text_confidence": 0.5}, releases_offset=4)
+ROUTE = Route(release="r1", parameters={"text_confidence": 0.5}, pins={"detection": "ab"}, releases_offset=4)
 CALLED = Called(endpoint="one:8001", attempts=2, started_at_us=AT_US, duration_us=9)
 OBSERVATION = {
     "index": 0,
@@ -90,6 +90,47 @@ def test_an_answer_that_breaks_the_contract_is_a_recorded_failure(outcome: Answe
     assert (event.error_class, event.failed_step, event.release) == ("bad_answer", None, "r1")
 
 
+def reported(*steps: Any) -> bytes:
+    return json.dumps({"steps": steps, "runtime": {}}).encode()
+
+
+def test_a_step_of_another_content_than_is_pinned_is_a_stranger() -> None:
+    """The digest that answered stands by the step; what is as pinned, not pinned, or reports no digest does not."""
+    report = reported(
+        {"step": "detection", "digest": "ab"},
+        {"step": "recognizer", "digest": "ef"},
+        {"step": "classifier", "digest": None},
+        {"step": "crop_and_resize"},
+        {"step": "postprocess", "digest": "ff"},
+    )
+    pins = dict.fromkeys(("detection", "classifier", "crop_and_resize"), "ab") | {"recognizer": "cd", "absent": "ab"}
+    assert core.strangers(pins, report) == {"recognizer": "ef"}
+    assert core.strangers({}, report) == {}
+
+
+def test_a_stranger_does_not_hide_behind_a_namesake() -> None:
+    """A step that reports twice is a stranger if one of the two is."""
+    strange, pinned = {"step": "detection", "digest": "ef"}, {"step": "detection", "digest": "ab"}
+    for steps in ((strange, pinned), (pinned, strange)):
+        assert core.strangers({"detection": "ab"}, reported(*steps)) == {"detection": "ef"}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b'{"steps": 3}',
+        reported(3, None, [], {"step": []}, {"digest": "ef"}, {"step": "detection", "digest": 3}),
+    ],
+)
+def test_a_report_that_breaks_the_contract_names_no_stranger(report: bytes) -> None:
+    """Whatever it holds, it is recorded as a bad answer and makes nobody wait."""
+    assert core.strangers({"detection": "ab"}, report) == {}
+
+
 def test_a_failed_step_is_named() -> None:
     """The last failure's step and message stand in InferenceFailed, cut to 4000 signs."""
     event = decide(Failed(route=ROUTE, called=CALLED, step="recognizer", error_class="step_failed", message="x" * 5000))
@@ -99,6 +140,6 @@ def test_a_failed_step_is_named() -> None:
 
 def test_a_frame_that_nobody_reads_is_skipped_with_the_reason() -> None:
     """Without a release in force the frame gets an InferenceSkipped that names why."""
-    event = decide(Skipped(route=Route(release=None, parameters={}, releases_offset=0), reason="no_release_in_force"))
+    event = decide(Skipped(route=Route(release=None, parameters={}, pins={}, releases_offset=0), reason="no_release_in_force"))
     assert isinstance(event, InferenceSkipped)
     assert (event.reason, event.release) == ("no_release_in_force", None)

@@ -21,6 +21,7 @@ from schemas.codec import FixedSchemas, decode, encode
 from schemas.errors import ConsistencyError, ContractError
 from schemas.events import FrameAccepted
 from streams.memory import MemoryLog, MemoryViewStore
+from streams.partitioning import partition_of
 from streams.records import HEADERS_ROOM_BYTES, LONGEST_RECORD_BYTES, Outgoing, Record
 from tests.given import AT_US, accepted, captured
 from tests.simulation import virtual_time
@@ -50,8 +51,10 @@ def answer_to(event: Any, cause: Cause) -> FrameAccepted:
 class Bench:
     """One runner of one view over one partition, and hands on everything around it."""
 
-    def __init__(self, step: Any = None, *, batch: int = 8, committed: Callable[[], int] | None = None) -> None:
-        self.log = MemoryLog(lambda: AT_US, partitions=1)
+    def __init__(
+        self, step: Any = None, *, batch: int = 8, committed: Callable[[], int] | None = None, partitions: int = 1
+    ) -> None:
+        self.log = MemoryLog(lambda: AT_US, partitions=partitions)
         self.views = MemoryViewStore()
         self.schemas = FixedSchemas()
         self.acknowledged: list[int] = []
@@ -102,6 +105,20 @@ def test_records_given_again_into_one_batch_are_counted_once() -> None:
     on_bench(test)
 
 
+def test_a_check_says_how_far_a_view_is_behind_its_log() -> None:
+    """A view that equals its log up to where it stands may still be old, and the answer tells."""
+
+    async def test() -> None:
+        bench = Bench()
+        await bench.give(*bench.captured(5)[:2])
+        assert await bench.counted() == 2
+        found = await check(VIEW, bench.log, bench.views, bench.schemas, 0)
+        assert (found.equal, found.position, found.behind_records) == (True, 2, 3)
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
 def test_a_hole_in_what_is_given_is_filled_from_the_log() -> None:
     """What another owner did meanwhile, and the view store forgot since, is caught up before the next record counts."""
 
@@ -129,6 +146,23 @@ def answered(bench: Bench) -> list[int]:
     """Offsets of the records for which something was emitted, in the order of emission."""
     records = bench.log.read(ASSESSMENTS, 0, 0, 99)
     return [decode(r.value, ASSESSMENTS, bench.schemas).source.offset for r in records]
+
+
+def test_what_follows_lies_by_its_key_wherever_its_cause_lay() -> None:
+    """A producer that chooses partitions by another hash hides nothing from one who looks where the key says."""
+
+    async def test() -> None:
+        bench = Bench(_Answering(), partitions=4)
+        mine = partition_of(b"gate-1", 4)
+        assert mine != 0
+        await bench.give(*bench.captured(3))
+        assert await bench.counted() == 3
+        found = [decode(r.value, ASSESSMENTS, bench.schemas).source for r in bench.log.read(ASSESSMENTS, mine, 0, 99)]
+        assert [(source.partition, source.offset) for source in found] == [(0, 0), (0, 1), (0, 2)]
+        assert answered(bench) == []
+        await bench.runner.stop()
+
+    on_bench(test)
 
 
 def test_what_the_consumer_left_out_is_read_from_the_log_and_decided() -> None:

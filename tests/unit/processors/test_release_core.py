@@ -1,5 +1,6 @@
 """release: a promotion waits for ready; what cannot be done is refused by an event that says why."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,6 +66,10 @@ def decided(given: tuple[Any, ...], command: Any) -> tuple[Any, ...]:
     return core.decide(after(*given), command, cause(9, "vision.commands"))
 
 
+IN_FORCE = (register("r1"), promote("r1"), loaded("r1"))
+NOT_FINITE = (float("nan"), float("inf"), float("-inf"))
+
+
 def test_a_new_release_is_registered() -> None:
     """Its steps and parameters stand in the event, whose id follows from the command's position."""
     where = cause(9, "vision.commands").position
@@ -90,10 +95,13 @@ def test_a_new_release_is_registered() -> None:
         ((register("r1"),), register("r1", threshold=0.6), "registered_otherwise"),
         ((), register("r1", steps=()), "no_steps"),
         ((), promote("r1"), "not_registered"),
-        ((register("r1"), loaded("r1"), promote("r1")), promote("r1"), "in_force_already"),
+        ((), register("r1", threshold=0.0), "bad_value"),
+        ((), register("r1", threshold=float("nan")), "bad_value"),
+        (IN_FORCE, promote("r1"), "in_force_already"),
         ((register("r1"), register("r2"), promote("r1")), promote("r2"), "another_promotion_waits"),
         ((), change("text_confidence", 0.4), "unknown_parameter"),
-        ((register("r1"), loaded("r1"), promote("r1")), change("other", 0.4), "unknown_parameter"),
+        (IN_FORCE, change("other", 0.4), "unknown_parameter"),
+        *((IN_FORCE, change("text_confidence", bad), "bad_value") for bad in (0.0, 1.0, -0.1, 7.0, *NOT_FINITE)),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_changes_nothing(given: tuple[Any, ...], command: Any, refusal: str) -> None:
@@ -118,14 +126,31 @@ def test_a_promotion_waits_for_the_load_and_then_happens_by_itself() -> None:
     assert (state.in_force, state.pending) == ("r1", None)
 
 
-def test_a_loaded_release_is_promoted_at_once_and_the_previous_one_is_named() -> None:
-    """With the release loaded, the promotion is the one event."""
-    given = (register("r1"), loaded("r1"), promote("r1"), register("r2"), loaded("r2"))
-    (event,) = decided(given, promote("r2"))
+def test_a_release_that_was_loaded_waits_too_until_a_server_says_that_it_has_it_now() -> None:
+    """A server may have restarted, empty: the old report promotes nothing, and the new one is the promotion alone."""
+    given = (*IN_FORCE, register("r2"), loaded("r2"))
+    (requested,) = decided(given, promote("r2"))
+    assert isinstance(requested, PromotionRequested)
+    assert after(*given, promote("r2")).in_force == "r1"
+    (event,) = decided((*given, promote("r2")), loaded("r2"))
     assert isinstance(event, ReleasePromoted)
-    assert (event.release, event.previous_release) == ("r2", "r1")
-    state = after(*given, promote("r2"))
-    assert (state.in_force, state.previous) == ("r2", "r1")
+    assert (event.release, event.previous_release, event.source) == ("r2", "r1", cause(9, "vision.commands").position)
+    state = after(*given, promote("r2"), loaded("r2"))
+    assert (state.in_force, state.previous, state.pending) == ("r2", "r1", None)
+
+
+def test_a_promotion_that_waits_may_be_asked_for_again() -> None:
+    """Asking again is not refused, and one report still gives one promotion."""
+    given = (register("r1"), promote("r1"))
+    (event,) = decided(given, promote("r1"))
+    assert isinstance(event, PromotionRequested)
+    assert decided((*given, promote("r1"), loaded("r1")), loaded("r1")) == ()
+
+
+def test_the_pins_are_those_of_the_release_in_force() -> None:
+    """Digests by step; none while nothing is in force."""
+    assert after(register("r1"), loaded("r1")).pins() == {}
+    assert after(*IN_FORCE, register("r2", steps=(replace(STEP, digest="cd"),))).pins() == {"detection": "ab"}
 
 
 def test_a_load_of_another_release_does_not_promote_the_waiting_one() -> None:
@@ -147,6 +172,16 @@ def test_a_failed_load_ends_the_waiting_and_is_told_once() -> None:
     assert after(*given, load_failed("r1"), loaded("r1")).releases["r1"].load_error == ""
 
 
+def test_a_server_that_cannot_load_again_what_it_had_is_not_named_any_more() -> None:
+    """It failed after a restart: only the others have the release, and its next load is news again."""
+    given = (*IN_FORCE, loaded("r1", "two:8001"), load_failed("r1"))
+    entry = after(*given).releases["r1"]
+    assert (entry.loaded_on, entry.load_error) == (("two:8001",), "no file")
+    (event,) = decided(given, loaded("r1"))
+    assert isinstance(event, ReleaseLoaded)
+    assert after(*given, loaded("r1")).releases["r1"].loaded_on == ("one:8001", "two:8001")
+
+
 def test_reports_that_bring_nothing_new_give_nothing() -> None:
     """The same server's report again, and reports of releases that nobody registered."""
     assert decided((register("r1"), loaded("r1")), loaded("r1")) == ()
@@ -165,11 +200,11 @@ def test_a_release_that_could_not_be_loaded_is_tried_again_when_somebody_asks() 
 
 def test_a_threshold_changed_by_hand_holds_over_the_releases_own() -> None:
     """The change names the value before it, and outlives the next promotion."""
-    given = (register("r1"), loaded("r1"), promote("r1"))
-    (event,) = decided(given, change("text_confidence", 0.7))
+    (event,) = decided(IN_FORCE, change("text_confidence", 0.7))
     assert isinstance(event, ThresholdChanged)
     assert (event.previous_value, event.value) == (0.5, 0.7)
-    state = after(*given, change("text_confidence", 0.7), register("r2", threshold=0.2), loaded("r2"), promote("r2"))
+    state = after(*IN_FORCE, change("text_confidence", 0.7), register("r2", threshold=0.2), promote("r2"), loaded("r2"))
+    assert state.in_force == "r2"
     assert state.thresholds() == {"text_confidence": 0.7}
 
 
@@ -177,9 +212,8 @@ def test_an_event_about_an_unknown_release_stops_nobody() -> None:
     """Anyone may write to the topic: the fold leaves what it cannot place, and thresholds and loader stand it."""
     where = cause(0, "vision.commands")
     state = after(register("r1"))
-    (event,) = core.decide(state, loaded("r1"), where)
+    event, promoted = core.decide(core.fold_all(core.decide(state, promote("r1"), where), state), loaded("r1"), where)
     assert core.fold(core.INITIAL, event) == core.INITIAL
-    (promoted,) = core.decide(core.fold(state, event), promote("r1"), where)
     lost = core.fold(core.INITIAL, promoted)
-    assert lost.thresholds() == {}
+    assert (lost.in_force, lost.thresholds(), lost.pins()) == ("r1", {}, {})
     assert wanted(lost, 4) == ()

@@ -11,7 +11,7 @@ from schemas.catalogue import ASSESSMENTS, COMMANDS, EVENT_BY_NAME, FRAMES, TOPI
 from schemas.codec import FixedSchemas, body_of, decode, encode, unframe
 from schemas.errors import ContractError, DecodeError, UnknownEventError
 from schemas.events import FrameAccepted, FrameCaptured
-from tests.given import captured
+from tests.given import accepted, captured
 
 SCHEMAS = FixedSchemas()
 BYTES = encode(captured(3), SCHEMAS)
@@ -95,6 +95,19 @@ def test_what_an_event_cannot_hold_is_not_written() -> None:
     ):
         with pytest.raises(ContractError, match="FrameCaptured cannot be written"):
             encode(bad, SCHEMAS)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_none_is_neither_written_nor_read(number: float) -> None:
+    """Avro holds NaN and infinity, and JSON does not: no event brings one to a view, whoever wrote its bytes."""
+    event = replace(accepted(), measures={"sharpness": 1234.5})
+    with pytest.raises(ContractError, match="FrameAccepted cannot be written"):
+        encode(replace(event, measures={"sharpness": number}), SCHEMAS)
+    value = encode(event, SCHEMAS)
+    spoilt = value.replace(struct.pack("<d", 1234.5), struct.pack("<d", number))
+    assert spoilt != value
+    with pytest.raises(DecodeError, match="not a finite number"):
+        decode(spoilt, ASSESSMENTS, SCHEMAS)
 
 
 def test_each_event_has_a_topic_a_name_and_a_subject_of_its_own() -> None:

@@ -1,14 +1,15 @@
 """Dataclasses to plain values and back: strict, and the same bytes for equal values."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from schemas.errors import DecodeError
 from schemas.plain import canonical_json, from_plain, to_plain
-from schemas.types import BlobRef, Conclusion, FrameRef
-from tests.given import BLOB, frame
+from schemas.types import BlobRef, Conclusion, FrameRef, Observation
+from tests.given import BLOB, frame, seen_text
 
 
 def test_there_and_back_is_the_same() -> None:
@@ -40,6 +41,24 @@ def test_a_whole_number_may_stand_for_a_float() -> None:
     """JSON of other writers drops the decimals; the event holds a float again."""
     plain = {"passage_id": "p", "frames_count": 1, "kind": "", "confidence": 1, "votes_for": 1, "votes_total": 1}
     assert type(from_plain(Conclusion, plain).confidence) is float
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_float_is_finite(number: float) -> None:
+    """JSON has no other: one that is not is refused on both ways, alone, in a list and in a map."""
+    whole = seen_text("A")
+    for spoilt in (
+        {"confidence": number},
+        {"polygon_px": [0.0, number]},
+        {"measures": {"orientation_deg": number}},
+    ):
+        with pytest.raises(DecodeError, match="not a finite number"):
+            from_plain(Observation, {**to_plain(whole), **spoilt})
+        with pytest.raises(ValueError, match="not a finite number"):
+            to_plain(replace(whole, **spoilt))
+    for value in (replace(whole, confidence=number), {"confidence": number}):
+        with pytest.raises(ValueError):
+            canonical_json(value)
 
 
 def test_equal_values_have_equal_bytes() -> None:

@@ -1,0 +1,19 @@
+"""`hindsight releases` before any server is asked."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from schemas.errors import ContractError
+from topology.cli import build_app
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "1", "60"])
+def test_a_threshold_that_is_none_is_not_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str) -> None:
+    """Whoever types 60 for 0.6 hears at once what a threshold is, with no worker and no broker running."""
+    monkeypatch.setenv("HINDSIGHT_HOME", str(tmp_path))
+    monkeypatch.setenv("HINDSIGHT_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    asked = CliRunner().invoke(build_app(), ["releases", "threshold", "text_confidence", value])
+    assert isinstance(asked.exception, ContractError)
+    assert str(asked.exception) == f"text_confidence is {value}: a threshold must be greater than 0 and less than 1"
