@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from schemas.catalogue import DEAD_LETTERS, FRAMES, TOPICS
 from schemas.errors import ConsistencyError, ContractError, HindsightError
@@ -87,12 +87,10 @@ def test_a_full_queue_keeps_everybody_in_line(stack: Any, namespace: Namespace) 
 def test_a_refused_record_lets_none_behind_it_through(stack: Any, namespace: Namespace) -> None:
     """The broker refuses one record for good: those queued behind it fail too, the log has no gap, and a new appender goes on."""
     kafka = stack.endpoints.kafka_bootstrap
-    Topics(kafka, namespace).ensure()
-    resource = ConfigResource(ResourceType.TOPIC, namespace.topic(FRAMES))
-    resource.add_incremental_config(ConfigEntry("max.message.bytes", "1000", incremental_operation=AlterConfigOpType.SET))
+    config = {"max.message.bytes": "1000", "message.timestamp.type": "LogAppendTime"}
+    topic = NewTopic(namespace.topic(FRAMES), 1, 1, config=config)
     admin = AdminClient({"bootstrap.servers": kafka})
-    for future in admin.incremental_alter_configs([resource]).values():
-        future.result(10)
+    admin.create_topics([topic])[topic.topic].result(30)
     appender = KafkaAppender(kafka, namespace, linger_ms=0, client={"compression.type": "none", "batch.num.messages": "1"})
 
     async def write() -> list[Any]:
