@@ -76,7 +76,7 @@ class BlobStoreUnavailableError(TransientError):
 
 
 class InferenceUnavailableError(TransientError):
-    """No inference server answers, or the release is not loaded there yet."""
+    """No inference server answers, the release is not loaded there yet, or what answers is not what the release pins."""
 
 
 class InferenceTimeoutError(TransientError):
