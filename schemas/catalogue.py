@@ -97,6 +97,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                 chained=False,
                 retention_ms=-1,
                 events=(
+                    e.RegisterModel,
                     e.RegisterRelease,
                     e.PromoteRelease,
                     e.ChangeThreshold,

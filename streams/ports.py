@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from schemas.types import BlobRef
+from schemas.types import BlobRef, ReleaseStep
 from streams.records import Bounds, Outgoing, Position, Record
 
 
@@ -147,4 +147,40 @@ class ModelServer(Protocol):
         Raises:
             InferenceUnavailableError: the server does not answer.
             ContractError: the server refuses, and says why.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How models run, as far as it can be varied without changing their files. `batch_form` None is the files' own."""
+
+    threads: int
+    batch_form: str | None = None
+
+
+class Reader(Protocol):
+    """A release's models, loaded from exactly the files that its pins name."""
+
+    def read(self, image: bytes, parameters: Mapping[str, float]) -> Answer:
+        """Read one image, by itself.
+
+        Raises:
+            StepFailedError: a step of the ensemble failed.
+        """
+
+
+class Models(Protocol):
+    """Loading models by the digest of their files, to read old frames again. Nothing that serves is touched."""
+
+    @property
+    def runner(self) -> str:
+        """What runs them, in a word or two, such as "in process"."""
+
+    def reader(self, steps: tuple[ReleaseStep, ...], form: Form) -> Reader:
+        """The steps' models; asking again for the same gives the same.
+
+        Raises:
+            BlobGoneError: a file is not kept any more, or never was; names model and file.
+            DigestError: what is kept is something else; names model and file.
+            ContractError: these models cannot run here in this form.
         """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas.errors import ContractError
 from schemas.types import ReleaseStep
+from topology.model_store import ModelVersion
 from topology.stack.layout import Layout
 
 
@@ -71,6 +72,15 @@ def changed_since_pinned(home: Path, steps: Iterable[ReleaseStep]) -> tuple[tupl
     folders = [(step, repository / step.model / str(step.version)) for step in steps]
     found = [(step, model_digest(folder) if folder.is_dir() else "nothing") for step, folder in folders]
     return tuple((step, digest) for step, digest in found if digest != step.digest)
+
+
+def release_versions(home: Path, release: str) -> tuple[ModelVersion, ...]:
+    """The model versions that a release pins, with their folders."""
+    repository = Layout(home).model_repository
+    return tuple(
+        ModelVersion(model=model, version=version, folder=repository / model / str(version))
+        for _, model, version, _ in release_steps(home, release)
+    )
 
 
 def release_parameters() -> Mapping[str, float]:

@@ -12,6 +12,7 @@ Next: re-inference compares what this answers with what was recorded.
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import json
 import sys
 from collections.abc import Mapping
@@ -44,12 +45,13 @@ class InProcessEnsemble:
         repository: Model repository, as `repository.build_repository` writes it.
         steps: The release's pins, in the order in which they run, as in `repository.RELEASES`.
         threads: Threads of one call of a step.
+        batch_form: Run every network in this form (`steps.contract.BATCH_FORMS`) and not in its version's own.
     Raises:
-        ConfigurationError: A pinned version is not in the repository.
+        ConfigurationError: A pinned version is not in the repository, or its source has no batch forms.
     """
 
-    def __init__(self, repository: Path, steps: tuple[StepPin, ...], *, threads: int = 1) -> None:
-        self._steps = [(pin, _loaded(repository, pin, threads)) for pin in steps]
+    def __init__(self, repository: Path, steps: tuple[StepPin, ...], *, threads: int = 1, batch_form: str | None = None) -> None:
+        self._steps = [(pin, _loaded(repository, pin, threads, batch_form)) for pin in steps]
 
     def answer(self, image: bytes, parameters: Mapping[str, float]) -> Answer:
         """Read one frame.
@@ -74,12 +76,15 @@ class InProcessEnsemble:
         return Answer(result=bytes(tensors["RESULT"][0]), report=bytes(tensors["REPORT"][0]))
 
 
-def _loaded(repository: Path, pin: StepPin, threads: int) -> Any:
+def _loaded(repository: Path, pin: StepPin, threads: int, batch_form: str | None) -> Any:
     folder = repository / pin.model / str(pin.version)
     if not (folder / "steps").is_dir():
         raise ConfigurationError(f"{pin.model} version {pin.version} is not in the repository", do="build it first")
     run = _copied_source(folder / "steps")
-    return run.load_step(folder, model=pin.model, version=pin.version, threads=threads, server="none")
+    form = {} if batch_form is None else {"batch_form": batch_form}
+    if not form.keys() <= inspect.signature(run.load_step).parameters.keys():
+        raise ConfigurationError(f"the source of {pin.model} version {pin.version} knows no batch forms")
+    return run.load_step(folder, model=pin.model, version=pin.version, threads=threads, server="none", **form)
 
 
 def _copied_source(folder: Path) -> Any:

@@ -4,15 +4,15 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 from processors.step import Cause
 from schemas import ids
 from schemas.codec import body_of
 from schemas.errors import ContractError
-from schemas.events import FrameAccepted, InferenceCompleted, InferenceFailed, InferenceSkipped
+from schemas.events import InferenceCompleted, InferenceFailed, InferenceSkipped
 from schemas.plain import from_plain
-from schemas.types import Candidate, Observation, StepReport
+from schemas.types import Candidate, FrameRef, Observation, StepReport
 
 _ANSWER_MAX_BYTES = 4 * 1024 * 1024
 
@@ -66,8 +66,15 @@ class Skipped:
 Outcome = Answered | Failed | Skipped
 
 
+class Framed(Protocol):
+    """An event about a frame that was accepted: the acceptance itself, or an older answer that is looked at again."""
+
+    @property
+    def frame(self) -> FrameRef: ...
+
+
 def decide(
-    pipeline: str, event: FrameAccepted, outcome: Outcome, cause: Cause
+    pipeline: str, event: Framed, outcome: Outcome, cause: Cause
 ) -> InferenceCompleted | InferenceFailed | InferenceSkipped:
     """Exactly one event for each accepted frame. An answer that breaks the ensemble's contract is a failure, recorded."""
     match outcome:
@@ -110,7 +117,7 @@ def strangers(pins: Mapping[str, str], report_json: bytes) -> Mapping[str, str]:
     return {step: digest for step, digest in named if pins.get(step, digest) != digest}
 
 
-def _completed(pipeline: str, event: FrameAccepted, outcome: Answered, cause: Cause) -> InferenceCompleted:
+def _completed(pipeline: str, event: Framed, outcome: Answered, cause: Cause) -> InferenceCompleted:
     result, report = _json(outcome.result_json, "RESULT"), _json(outcome.report_json, "REPORT")
     try:
         width_px, height_px = int(result["image"]["width_px"]), int(result["image"]["height_px"])
@@ -146,7 +153,7 @@ def _completed(pipeline: str, event: FrameAccepted, outcome: Answered, cause: Ca
     return completed
 
 
-def _failed(pipeline: str, event: FrameAccepted, outcome: Failed, cause: Cause) -> InferenceFailed:
+def _failed(pipeline: str, event: Framed, outcome: Failed, cause: Cause) -> InferenceFailed:
     assert outcome.route.release is not None, "only a named release can have failed"
     return InferenceFailed(
         event_id=ids.event_id(cause.position, "InferenceFailed"),

@@ -15,8 +15,10 @@ from schemas import ids
 from schemas.events import (
     ChangeThreshold,
     CommandRefused,
+    ModelRegistered,
     PromoteRelease,
     PromotionRequested,
+    RegisterModel,
     RegisterRelease,
     ReleaseLoaded,
     ReleaseLoadFailed,
@@ -27,9 +29,10 @@ from schemas.events import (
     ReportReleaseLoadFailed,
     ThresholdChanged,
 )
+from schemas.model_files import digest_of, problem_with
 from schemas.types import ReleaseStep, SourcePosition
 
-Command = RegisterRelease | PromoteRelease | ChangeThreshold | ReportReleaseLoaded | ReportReleaseLoadFailed
+Command = RegisterModel | RegisterRelease | PromoteRelease | ChangeThreshold | ReportReleaseLoaded | ReportReleaseLoadFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,8 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineReleases:
-    """State of one pipeline. `parameters` are thresholds changed by hand; they hold over a release's own."""
+    """State of one pipeline. `parameters` are thresholds changed by hand; they hold over a release's own. `models` are the
+    digests of the model versions whose files are kept, by "model:version"."""
 
     releases: Mapping[str, ReleaseEntry] = field(default_factory=dict)
     in_force: str | None = None
@@ -65,6 +69,7 @@ class PipelineReleases:
     previous: str | None = None
     pending: Pending | None = None
     parameters: Mapping[str, float] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
 
     def thresholds(self) -> Mapping[str, float]:
         """The parameters in force."""
@@ -86,6 +91,8 @@ INITIAL = PipelineReleases()
 def decide(state: PipelineReleases, command: Command, cause: Cause) -> tuple[Any, ...]:
     """Events that follow from a command; a refusal is one of them."""
     match command:
+        case RegisterModel():
+            return _register_model(state, command, cause)
         case RegisterRelease():
             return _register(state, command, cause)
         case PromoteRelease():
@@ -101,6 +108,8 @@ def decide(state: PipelineReleases, command: Command, cause: Cause) -> tuple[Any
 def fold(state: PipelineReleases, event: Any) -> PipelineReleases:
     """The state after an event of vision.releases. What it does not know, or cannot place, leaves it as it is."""
     match event:
+        case ModelRegistered():
+            return replace(state, models={**state.models, model_name(event): event.digest})
         case ReleaseRegistered():
             entry = ReleaseEntry(
                 steps=event.steps,
@@ -143,6 +152,11 @@ def fold_all(events: tuple[Any, ...], state: PipelineReleases) -> PipelineReleas
     return reduce(fold, events, state)
 
 
+def model_name(of: RegisterModel | ModelRegistered | ReleaseStep) -> str:
+    """A model version's name in the state, such as detection:3."""
+    return f"{of.model}:{of.version}"
+
+
 def _in_force(state: PipelineReleases, event: ReleasePromoted | ReleaseRolledBack) -> PipelineReleases:
     at_us = event.promoted_at_us if isinstance(event, ReleasePromoted) else event.rolled_back_at_us
     return replace(
@@ -153,6 +167,33 @@ def _in_force(state: PipelineReleases, event: ReleasePromoted | ReleaseRolledBac
         promoted_by=event.issued_by,
         promoted_reason=event.reason,
         pending=None,
+    )
+
+
+def _register_model(state: PipelineReleases, command: RegisterModel, cause: Cause) -> tuple[Any, ...]:
+    name, known = model_name(command), state.models.get(model_name(command))
+    if known == command.digest:
+        return (_refused(command, "already_registered", f"{name} is registered with the same files", cause),)
+    if known is not None:
+        told = f"{name} is registered with the digest {known}, not {command.digest}; a model version never changes"
+        return (_refused(command, "registered_otherwise", told, cause),)
+    if (problem := problem_with(command.files)) is not None:
+        return (_refused(command, "bad_files", problem, cause),)
+    if (follows := digest_of(command.files)) != command.digest:
+        return (_refused(command, "bad_files", f"the files have the digest {follows}, not {command.digest}", cause),)
+    return (
+        ModelRegistered(
+            event_id=ids.event_id(cause.position, "ModelRegistered"),
+            source=cause.position,
+            pipeline=command.pipeline,
+            model=command.model,
+            version=command.version,
+            digest=command.digest,
+            files=command.files,
+            issued_by=command.issued_by,
+            reason=command.reason,
+            registered_at_us=command.issued_at_us,
+        ),
     )
 
 
@@ -291,7 +332,7 @@ def _promoted(state: PipelineReleases, pipeline: str, asked: Pending, cause: Cau
 
 
 def _refused(
-    command: RegisterRelease | PromoteRelease | ChangeThreshold, refusal: str, detail: str, cause: Cause
+    command: RegisterModel | RegisterRelease | PromoteRelease | ChangeThreshold, refusal: str, detail: str, cause: Cause
 ) -> CommandRefused:
     return CommandRefused(
         event_id=ids.event_id(cause.position, "CommandRefused"),

@@ -4,6 +4,7 @@ from schemas.events.assessments import FrameAccepted, FrameRejected
 from schemas.events.commands import (
     ChangeThreshold,
     PromoteRelease,
+    RegisterModel,
     RegisterRelease,
     ReportReleaseLoaded,
     ReportReleaseLoadFailed,
@@ -46,6 +47,7 @@ __all__ = [
     "PromoteRelease",
     "PromotionRequested",
     "QualityMeasured",
+    "RegisterModel",
     "RegisterRelease",
     "ReleaseLoadFailed",
     "ReleaseLoaded",

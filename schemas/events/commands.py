@@ -7,7 +7,25 @@ means. A test holds the two together, field by field.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.types import EventId, ReleaseStep
+from schemas.types import EventId, ModelFile, ReleaseStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterModel:
+    """Ask that a model version become known; its files are in the blob store already.
+
+    Avro: hindsight.commands.RegisterModel v1.
+    """
+
+    command_id: EventId
+    pipeline: str
+    model: str
+    version: int
+    digest: str
+    files: tuple[ModelFile, ...]
+    issued_by: str
+    reason: str
+    issued_at_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

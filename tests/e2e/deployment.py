@@ -30,7 +30,7 @@ from streams.partitioning import partition_of
 from streams.publishing import IncomingFrame
 from streams.records import system_clock
 from tests.e2e.pictures import picture
-from topology import commands, models, wiring
+from topology import commands, model_store, models, wiring
 from topology.configuration import stack_layer
 from topology.settings import Settings
 from topology.stack import launch
@@ -204,6 +204,8 @@ class Deployment:
         Args:
             digests: What to pin for some steps, by their names, in place of what is on disk.
         """
+        versions = models.release_versions(self.stack.layout.home, release)
+        model_store.register(self.settings, versions, reason="", say=print, timeout_s=60)
         steps = models.release_steps(self.stack.layout.home, release)
         command = RegisterRelease(
             command_id=commands.new_command_id(),

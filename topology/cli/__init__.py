@@ -29,8 +29,10 @@ MODULES = (
     "topology.cli.results",
     "topology.cli.blobs",
     "topology.cli.at",
+    "topology.cli.reinfer",
     "topology.cli.views",
     "topology.cli.releases",
+    "topology.cli.models",
 )
 
 EXIT_NO, EXIT_USAGE, EXIT_AWAY = 1, 2, 3

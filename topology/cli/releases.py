@@ -27,15 +27,21 @@ def register(app: typer.Typer) -> None:
 
 
 def register_release(name: str, reason: Reason = "", wait: Wait = 30.0) -> None:
-    """Register a release of the built model repository: each step pinned to a version and a digest."""
+    """Register a release of the built model repository: each step pinned to a version and a digest.
+
+    The files of its models are stored and registered first, so that it can be read with again when they are gone here.
+    """
     from schemas.events import RegisterRelease, ReleaseRegistered
     from schemas.types import ReleaseStep
     from streams.records import system_clock
-    from topology import commands
-    from topology.models import release_parameters, release_steps
+    from topology import commands, model_store
+    from topology.models import release_parameters, release_steps, release_versions
 
     configuration = _configuration()
     settings = configuration.settings
+    model_store.register(
+        settings, release_versions(configuration.home, name), reason=f"release {name}", say=typer.echo, timeout_s=wait
+    )
     command = RegisterRelease(
         command_id=commands.new_command_id(),
         pipeline=settings.pipeline.name,

@@ -25,7 +25,7 @@ from schemas.plain import from_plain
 from schemas.types import ReleaseStep
 from streams.edge import Capture, EdgeClient, Spool
 from streams.records import system_clock
-from topology import commands, models, wiring
+from topology import commands, model_store, models, wiring
 from topology.configuration import Configuration
 from topology.demo.media import Media
 from topology.demo.sources import GATE_DEVICE, SourceFrame, gate_frames, photograph_frames, yard_frames
@@ -215,6 +215,8 @@ def _gate_now(settings: Settings) -> DeviceAt:
 
 def _register(configuration: Configuration, release: str, say: Say) -> None:
     settings = configuration.settings
+    versions = models.release_versions(configuration.home, release)
+    model_store.register(settings, versions, reason=f"release {release}", say=say, timeout_s=_COMMAND_S)
     command = RegisterRelease(
         command_id=commands.new_command_id(),
         pipeline=settings.pipeline.name,

@@ -1,6 +1,7 @@
 """Step `classifier`: does a crop stand upright or upside down?
 
-Owns the call of the orientation network, one crop a call: a crop's answer must not depend on its neighbours.
+Owns the call of the orientation network: one crop a call, so that a crop's answer does not depend on its neighbours,
+unless the settings ask for all crops of a frame at once.
 
 Next: `recognizer` turns the crops that stand upside down, `postprocess` reports the orientation.
 """
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .contract import Settings, Tensor, Tensors
+from .contract import Settings, Tensor, Tensors, read_batch_form
 from .onnx_session import OnnxSession
 
 
@@ -22,20 +23,23 @@ class Classifier:
     Source: PaddleOCR ch_ppocr_mobile_v2.0_cls.
     """
 
-    def __init__(self, session: OnnxSession) -> None:
+    def __init__(self, session: OnnxSession, *, batch_form: str) -> None:
         self._session = session
+        self._batch_form = batch_form
 
     def __call__(self, tensors: Tensors) -> dict[str, Tensor]:
         crops = tensors["CLASSIFIER_PIXELS"]
         orientation = np.zeros((len(crops), 2), dtype=np.float32)
+        if self._batch_form == "frame" and len(crops):
+            return {"ORIENTATION": self._session(crops)}
         for index in range(len(crops)):
             orientation[index] = self._session(crops[index : index + 1])[0]
         return {"ORIENTATION": orientation}
 
     def runtime(self) -> dict[str, str]:
-        return self._session.runtime()
+        return {**self._session.runtime(), "batch_form": self._batch_form}
 
 
 def load(folder: Path, settings: Settings, *, threads: int) -> Classifier:
     """Load the network in `folder`."""
-    return Classifier(OnnxSession(folder, threads=threads))
+    return Classifier(OnnxSession(folder, threads=threads), batch_form=read_batch_form(settings))

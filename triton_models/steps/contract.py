@@ -17,6 +17,9 @@ Tensor = NDArray[Any]
 Tensors = Mapping[str, Tensor]
 Settings = Mapping[str, Any]
 
+BATCH_FORMS = ("single", "frame")
+"""How the crops of a frame go through a network: one a call, or all of them in one call, padded to the widest."""
+
 
 class StepError(Exception):
     """A step could not do its work. Read from outside it starts "step NAME (model MODEL version N): "."""
@@ -71,6 +74,18 @@ def read_thresholds(parameters: bytes) -> Thresholds:
         if not isinstance(value, (int, float)) or not 0 < value < 1:
             raise StepError(f"parameter {name!r} must be a number between 0 and 1, not {value!r}")
     return Thresholds(**{name: float(value) for name, value in given.items()})
+
+
+def read_batch_form(settings: Settings) -> str:
+    """The batch form that a model version's settings ask for; "single" when they say nothing.
+
+    Raises:
+        StepError: There is no such form.
+    """
+    form = str(settings.get("batch_form", BATCH_FORMS[0]))
+    if form not in BATCH_FORMS:
+        raise StepError(f"unknown batch_form {form!r}; known are {', '.join(BATCH_FORMS)}")
+    return form
 
 
 def bytes_tensor(content: bytes) -> Tensor:

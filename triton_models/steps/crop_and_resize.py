@@ -45,10 +45,12 @@ class CropAndResize:
     Source: rapidocr's DBPostProcess, get_rotate_crop_image, and resize_norm_img of classifier and recognizer.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, threads: int) -> None:
         self._settings = settings
+        self._threads = threads
 
     def __call__(self, tensors: Tensors) -> dict[str, Tensor]:
+        cv2.setNumThreads(self._threads)  # one setting for the whole process, where other releases may be loaded too
         thresholds = read_thresholds(read_bytes(tensors, "PARAMETERS"))
         image = tensors["PIXELS"][0]
         boxes, candidates = self._chosen(self._boxes(tensors["TEXT_MAP"], image.shape[:2], thresholds), thresholds)
@@ -93,8 +95,7 @@ class CropAndResize:
 
 def load(folder: Path, settings: Settings, *, threads: int) -> CropAndResize:
     """Take the settings; there is no network in this step."""
-    cv2.setNumThreads(threads)
-    return CropAndResize(settings)
+    return CropAndResize(settings, threads=threads)
 
 
 def _candidate(box: Box, reason: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Detection:
         return {"TEXT_MAP": np.ascontiguousarray(self._session(tensors["DETECTION_PIXELS"]))}
 
     def runtime(self) -> dict[str, str]:
-        return self._session.runtime()
+        return {**self._session.runtime(), "batch_form": "single"}
 
 
 def load(folder: Path, settings: Settings, *, threads: int) -> Detection:

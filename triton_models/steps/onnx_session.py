@@ -3,7 +3,7 @@
 Guarantees: one array in, one array out; sequential, all graph optimisations, prepacking on; bit-equal for any number
 of threads (measured), so that threads are a setting of the deployment and not of the model version.
 
-Next: `detection`, `classifier` and `recognizer` call it, one frame or one crop a call.
+Next: `detection`, `classifier` and `recognizer` call it, each in its batch form.
 """
 
 from pathlib import Path
@@ -36,7 +36,6 @@ class OnnxSession:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
-        self._threads = threads
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network once; shapes are those of the network."""
@@ -47,8 +46,7 @@ class OnnxSession:
         """Library version and the settings that can change bits."""
         return {
             "onnxruntime": onnxruntime.__version__,
+            "provider": self._session.get_providers()[0],
             "graph_optimization": "all",
             "prepacking": "on",
-            "batch_form": "single",
-            "threads": str(self._threads),
         }

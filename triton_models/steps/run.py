@@ -12,6 +12,7 @@ Next: `triton_models/model.py` calls `LoadedStep.run` for each request, `in_proc
 import hashlib
 import importlib
 import json
+import platform
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class LoadedStep:
         }
 
 
-def load_step(folder: Path, *, model: str, version: int, threads: int, server: str) -> LoadedStep:
+def load_step(folder: Path, *, model: str, version: int, threads: int, server: str, batch_form: str | None = None) -> LoadedStep:
     """Load a step from its model version's folder.
 
     Args:
@@ -83,10 +84,14 @@ def load_step(folder: Path, *, model: str, version: int, threads: int, server: s
         model, version: What the step is known as in the repository.
         threads: Threads of one call.
         server: Version of the Triton server that runs it, or "none" in this process.
+        batch_form: Run it in this form (see `contract.BATCH_FORMS`) and not in its settings' own; only to find out what
+            the form changes.
     Raises:
         FileNotFoundError: The folder or a file in it is missing.
     """
     settings = json.loads((folder / SETTINGS_FILE).read_text())
+    if batch_form is not None:
+        settings["batch_form"] = batch_form
     name = settings["step"]
     module = importlib.import_module(f".{name}", __package__)
     step: Step = module.load(folder, settings, threads=threads)
@@ -97,7 +102,15 @@ def load_step(folder: Path, *, model: str, version: int, threads: int, server: s
         version=version,
         variant=settings["variant"],
         digest=model_digest(folder),
-        runtime={"triton": server, "numpy": np.__version__, "instruction_set": instruction_set(), **step.runtime()},
+        runtime={
+            "triton": server,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "instruction_set": instruction_set(),
+            "device": settings["variant"].rpartition("_")[2],
+            "threads": str(threads),
+            **step.runtime(),
+        },
         joins_reports=bool(settings.get("joins_reports", False)),
     )
 

@@ -11,8 +11,10 @@ from schemas import ids
 from schemas.events import (
     ChangeThreshold,
     CommandRefused,
+    ModelRegistered,
     PromoteRelease,
     PromotionRequested,
+    RegisterModel,
     RegisterRelease,
     ReleaseLoaded,
     ReleaseLoadFailed,
@@ -22,7 +24,8 @@ from schemas.events import (
     ReportReleaseLoadFailed,
     ThresholdChanged,
 )
-from schemas.types import EventId, ReleaseStep
+from schemas.model_files import digest_of
+from schemas.types import BlobRef, EventId, ModelFile, ReleaseStep
 from tests.given import AT_US, at, cause
 
 STEP = ReleaseStep(step="detection", model="detection", version=3, digest="ab")
@@ -36,6 +39,15 @@ def register(release: str, steps: tuple[ReleaseStep, ...] = (STEP,), threshold: 
     return RegisterRelease(
         **_asked(release=release, steps=steps, parameters={"text_confidence": threshold}, issued_by="me", reason="why")
     )
+
+
+def model_file(path: str, sha256: str = "ab" * 32) -> ModelFile:
+    return ModelFile(path=path, blob=BlobRef(sha256=sha256, size_bytes=3, media_type="text/x-python"))
+
+
+def register_model(*files: ModelFile, digest: str | None = None) -> RegisterModel:
+    digest = digest_of(files) if digest is None else digest
+    return RegisterModel(**_asked(model="detection", version=3, digest=digest, files=files, issued_by="me", reason="why"))
 
 
 def promote(release: str) -> PromoteRelease:
@@ -88,12 +100,42 @@ def test_a_new_release_is_registered() -> None:
     )
 
 
+def test_a_new_model_version_is_registered_and_remembered_by_digest() -> None:
+    """Its files stand in the event; the state keeps the digest alone."""
+    command = register_model(model_file("model.py"), model_file("steps/run.py"))
+    (event,) = decided((), command)
+    assert isinstance(event, ModelRegistered)
+    assert (event.model, event.version, event.digest, event.files) == ("detection", 3, command.digest, command.files)
+    assert after(command).models == {"detection:3": command.digest}
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", "", ".", "a//b", "a\\b", "a\0b", "./a"])
+def test_a_path_that_leads_out_of_the_folder_is_refused(path: str) -> None:
+    """Paths name places on a disk, and come from whoever sends the command."""
+    (event,) = decided((), register_model(model_file(path)))
+    assert (event.refusal, "no path inside" in event.detail) == ("bad_files", True)
+
+
+def test_two_files_in_one_place_are_refused() -> None:
+    """The same path twice, and a path inside what is itself a file."""
+    for files, said in (
+        ((model_file("a"), model_file("a", "cd" * 32)), "named twice"),
+        ((model_file("a"), model_file("a/b")), "inside what is itself a file"),
+    ):
+        (event,) = decided((), register_model(*files))
+        assert (event.refusal, said in event.detail) == ("bad_files", True)
+
+
 @pytest.mark.parametrize(
     ("given", "command", "refusal"),
     [
         ((register("r1"),), register("r1"), "already_registered"),
         ((register("r1"),), register("r1", threshold=0.6), "registered_otherwise"),
         ((), register("r1", steps=()), "no_steps"),
+        ((register_model(model_file("model.py")),), register_model(model_file("model.py")), "already_registered"),
+        ((register_model(model_file("model.py")),), register_model(model_file("other.py")), "registered_otherwise"),
+        ((), register_model(model_file("model.py"), digest="cd" * 32), "bad_files"),
+        ((), register_model(), "bad_files"),
         ((), promote("r1"), "not_registered"),
         ((), register("r1", threshold=0.0), "bad_value"),
         ((), register("r1", threshold=float("nan")), "bad_value"),

@@ -7,7 +7,7 @@ from processors.derive import core as derive
 from processors.rules import container_codes as rules
 from processors.views import folds
 from processors.views.catalogue import VIEWS
-from schemas.events import AlertCleared, AlertRaised, FrameRejected, ModelRegistered, ResultDerived
+from schemas.events import AlertCleared, AlertRaised, CommandRefused, FrameRejected, ResultDerived
 from schemas.types import EventId
 from tests.given import AT_US, accepted, cause, completed, folded, frame
 
@@ -102,17 +102,17 @@ def test_of_many_alerts_the_newest_fifty_are_shown() -> None:
 
 def test_an_event_that_a_view_does_not_count_leaves_it() -> None:
     """Each fold stands every event, and keeps its state."""
-    stranger = ModelRegistered(
+    stranger = CommandRefused(
         event_id=EventId("m"),
         source=cause(0).position,
         pipeline="gate",
-        model="m",
-        version=1,
-        digest="",
-        files=(),
+        command_id=EventId("c"),
+        command="PromoteRelease",
+        release="r1",
+        refusal="not_registered",
+        detail="",
         issued_by="",
-        reason="",
-        registered_at_us=0,
+        refused_at_us=0,
     )
     for view in VIEWS.values():
         assert view.fold(view.initial, stranger) == view.initial
