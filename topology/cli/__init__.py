@@ -30,6 +30,7 @@ MODULES = (
     "topology.cli.blobs",
     "topology.cli.at",
     "topology.cli.reinfer",
+    "topology.cli.whatif",
     "topology.cli.views",
     "topology.cli.releases",
     "topology.cli.models",
