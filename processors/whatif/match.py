@@ -78,7 +78,8 @@ def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 
 
 def _hull(polygon: tuple[float, ...]) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None":
-    corners = np.asarray(polygon, dtype=np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite, and is no corner
+        corners = np.asarray(polygon, dtype=np.float32)
     if len(corners) < 6 or len(corners) % 2 or not np.isfinite(corners).all():
         return None
     hull = cv2.convexHull(corners.reshape(-1, 1, 2))
