@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-packages up down lint unit lock proto clean
+.PHONY: demo test test-packages up down lint unit reinfer-rates lock proto clean
 
 demo: $(READY)
 	$(BIN)/hindsight up
@@ -25,6 +25,10 @@ test-packages:
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit tests/property
+
+# How often 200 frames of a run are reproduced, as docs/reference/reinference.md reports.
+reinfer-rates: $(READY)
+	REINFER_FRAMES=200 $(BIN)/python -m pytest tests/e2e/test_reinfer.py -k reproduced -s
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,11 +1,11 @@
-"""Holding the blob store against vision.frames: is every frame's image there, and is it what its digest says?"""
+"""Holding the blob store against the log: is every frame's image and every model's file there, and what its digest says?"""
 
 from dataclasses import dataclass
 
-from schemas.catalogue import FRAMES
+from schemas.catalogue import FRAMES, RELEASES
 from schemas.codec import Schemas, decode
 from schemas.errors import BlobGoneError, ContractError, DigestError
-from schemas.events import FrameCaptured
+from schemas.events import FrameCaptured, ModelRegistered
 from schemas.types import BlobRef
 from streams.blobs import S3BlobStore
 from streams.ports import EventLog
@@ -13,7 +13,7 @@ from streams.ports import EventLog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobsChecked:
-    """Digests, sorted. `unreferenced` counts objects that no frame on the log names; they are harmless leftovers."""
+    """Digests, sorted. `unreferenced` counts objects that nothing on the log names; they are harmless leftovers."""
 
     checked: int
     missing: tuple[str, ...]
@@ -50,13 +50,16 @@ def check_blobs(log: EventLog, blobs: S3BlobStore, schemas: Schemas, *, read: bo
 
 def _referenced(log: EventLog, schemas: Schemas) -> dict[str, BlobRef]:
     refs: dict[str, BlobRef] = {}
-    for partition in log.partitions(FRAMES):
-        bounds = log.bounds(FRAMES, partition)
-        for record in log.read(FRAMES, partition, bounds.earliest, bounds.end):
-            try:
-                event = decode(record.value, FRAMES, schemas)
-            except ContractError:
-                continue
-            if isinstance(event, FrameCaptured):
-                refs[event.frame.blob.sha256] = event.frame.blob
+    for topic in (FRAMES, RELEASES):
+        for partition in log.partitions(topic):
+            bounds = log.bounds(topic, partition)
+            for record in log.read(topic, partition, bounds.earliest, bounds.end):
+                try:
+                    event = decode(record.value, topic, schemas)
+                except ContractError:
+                    continue
+                if isinstance(event, FrameCaptured):
+                    refs[event.frame.blob.sha256] = event.frame.blob
+                elif isinstance(event, ModelRegistered):
+                    refs |= {file.blob.sha256: file.blob for file in event.files}
     return refs

@@ -157,7 +157,8 @@ class _Readings:
         """The same, run anew."""
         event = self._event
         answer = self._models.reader(self._steps, form).read(self._image, event.parameters)
-        route = infer.Route(release=event.release, parameters=event.parameters, releases_offset=event.releases_offset)
+        pins = {s.step: s.digest for s in self._steps}
+        route = infer.Route(release=event.release, parameters=event.parameters, releases_offset=event.releases_offset, pins=pins)
         called = infer.Called(endpoint=answer.endpoint, attempts=1, started_at_us=event.started_at_us, duration_us=0)
         outcome = infer.Answered(route=route, called=called, result_json=answer.result_json, report_json=answer.report_json)
         again = infer.decide(event.pipeline, event, outcome, _cause(event))

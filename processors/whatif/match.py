@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from schemas.types import Reading
+from schemas.types import Candidate, Reading
 
 SAME_PLACE_IOU = 0.3
 """From here on two boxes with different texts are one thing that is read otherwise."""
@@ -56,6 +56,20 @@ def changes(actual: tuple[Reading, ...], other: tuple[Reading, ...]) -> tuple[Ch
     found += [Change(kind=Kind.LOST, actual=actual[a], other=None) for a in left]
     found += [Change(kind=Kind.GAINED, actual=None, other=other[b]) for b in right]
     return tuple(found)
+
+
+def left_out(reading: Reading, candidates: tuple[Candidate, ...]) -> Candidate | None:
+    """What the other answer saw in a lost reading's place and left out, with its reason; the one that overlaps most."""
+    best = max(candidates, key=lambda c: iou(reading.polygon_px, c.polygon_px), default=None)
+    return best if best is not None and iou(reading.polygon_px, best.polygon_px) >= SAME_PLACE_IOU else None
+
+
+def why_left_out(change: Change, candidates: tuple[Candidate, ...]) -> str:
+    """Why a reading was lost, as the models said it: "" when they say nothing of that place."""
+    if change.kind is not Kind.LOST or change.actual is None or (seen := left_out(change.actual, candidates)) is None:
+        return ""
+    label = f" {seen.label!r}" if seen.label else ""
+    return f"{seen.stage} saw{label} with confidence {seen.confidence:.3f} and left it out: {seen.reason}"
 
 
 def iou(one: tuple[float, ...], other: tuple[float, ...]) -> float:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from processors.whatif.match import Change, Kind
+from processors.whatif.match import Change, Kind, why_left_out
 from processors.whatif.pictures import drawn
 from processors.whatif.replay import FrameCompared
 from schemas.errors import ContractError
-from schemas.types import Reading
+from schemas.types import Candidate, Reading
 from streams.ports import BlobStore
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -104,16 +104,18 @@ def _case(body: Element, case: FrameCompared, blobs: BlobStore) -> None:
         picture = drawn(image, [(change.kind, reading) for change, reading in mine]) if image else None
         if picture is not None:
             SubElement(figure, "img", src=f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}", alt=title)
-        _readings(figure, mine)
+        _readings(figure, mine, getattr(case.other.inferred, "candidates", ()))
 
 
-def _readings(parent: Element, mine: list[tuple[Change, Reading]]) -> None:
+def _readings(parent: Element, mine: list[tuple[Change, Reading]], candidates: tuple[Candidate, ...]) -> None:
     items = SubElement(parent, "ol")
     for change, reading in mine:
         proof = {True: ", verifies itself", False: ", check fails", None: ""}[reading.valid]
         item = SubElement(items, "li", {"class": change.kind.value})
         where = f", overlap {change.iou:.2f}" if change.kind in (Kind.MOVED, Kind.CHANGED) and change.iou is not None else ""
         item.text = f"{reading.label} ({reading.kind}, {reading.confidence:.3f}{proof}): {change.kind.value}{where}"
+        if why := why_left_out(change, candidates):
+            SubElement(item, "br").tail = why
 
 
 def _table(parent: Element, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -113,7 +113,8 @@ class WhatIf:
         if release is None:
             return event
         steps, parameters = self._steps(event, release), self._parameters(event, release)
-        route = infer.Route(release=release, parameters=parameters, releases_offset=event.releases_offset)
+        pins = {s.step: s.digest for s in steps}
+        route = infer.Route(release=release, parameters=parameters, releases_offset=event.releases_offset, pins=pins)
         key = (event.frame.blob.sha256, steps, tuple(sorted(parameters.items())))
         if key not in self._answers:
             image = self._past.blobs.get(event.frame.blob)

@@ -113,9 +113,7 @@ class World:
             )
             why = cause(offset, "vision.commands")
             (event,) = release.decide(release.INITIAL, command, why)
-            self.log.append_now(
-                outgoing(event, cause=why, partition=0, source="release", time_us=AT_US, schemas=self.past.schemas)
-            )
+            self.log.append_now(outgoing(event, cause=why, source="release", time_us=AT_US, schemas=self.past.schemas))
 
     def known(self) -> dict[str, ModelRegistered]:
         return {event.digest: event for event in registered(self.past, "gate")}
@@ -152,7 +150,7 @@ def record(stored: World, steps: dict[str, Steps], tmp_path_factory: pytest.Temp
         said = servers[name].read(image, PARAMETERS)
         event = accepted(0)
         event = replace(event, frame=replace(event.frame, blob=stored.blobs.put(image, "image/jpeg")))
-        route = infer.Route(release=name, parameters=PARAMETERS, releases_offset=0)
+        route = infer.Route(release=name, parameters=PARAMETERS, releases_offset=0, pins={})
         called = infer.Called(endpoint=said.endpoint, attempts=1, started_at_us=AT_US, duration_us=1)
         outcome = infer.Answered(route=route, called=called, result_json=said.result_json, report_json=said.report_json)
         made = infer.decide("gate", event, outcome, cause(0, "vision.assessments"))

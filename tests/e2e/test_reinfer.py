@@ -149,6 +149,7 @@ def test_a_question_changes_nothing(still: Deployment) -> None:
     page = still.folder / "whatif.html"
     report = asked(still, "whatif", "--from", "1 hour ago", "--release", R2, "--html", str(page))
     strict = asked(still, "whatif", "--from", "1 hour ago", "--threshold", "text_confidence=0.99")
+    itself = asked(still, "whatif", "--from", "1 hour ago", "--release", R1)
     again = asked(still, "reinfer", "--from", "1 hour ago")
     assert everything(still) == before
 
@@ -162,18 +163,15 @@ def test_a_question_changes_nothing(still: Deployment) -> None:
     assert report["agreement"]["frames"]["low"] <= report["agreement"]["frames"]["rate"] <= report["agreement"]["frames"]["high"]
     assert strict["readings"]["lost"] >= report["readings"]["lost"]
     assert strict["readings"]["lost"] > 0
-    assert strict["worst"][0]["changes"][0]["kind"] == "lost"
+    (first, *_) = strict["worst"][0]["changes"]
+    assert first["kind"] == "lost"
+    assert "text_confidence below 0.99" in first["why"]
+    # Asked with the very release that read the frames, nothing differs: cores and models are the live ones.
+    assert itself["readings"] == {"same": itself["readings"]["same"], "moved": 0, "changed": 0, "lost": 0, "gained": 0}
+    assert itself["agreement"]["frames"]["rate"] == itself["agreement"]["passages"]["rate"] == 1.0
+    assert (itself["alerts"]["gained"], itself["alerts"]["lost"], itself["worst"]) == (0, 0, [])
     assert page.read_bytes().startswith(b"<!doctype html>")
     assert again["rates"]["verdicts"] == {"recorded": {"bit-exact": 20}}
-
-
-def test_the_recorded_release_as_the_question_gives_the_record(still: Deployment) -> None:
-    """Asked with the very release that read the frames, nothing differs: the cores and the models are the live ones."""
-    report = asked(still, "whatif", "--from", "1 hour ago", "--release", R1)
-    assert report["readings"] == {"same": report["readings"]["same"], "moved": 0, "changed": 0, "lost": 0, "gained": 0}
-    assert report["agreement"]["frames"]["rate"] == report["agreement"]["passages"]["rate"] == 1.0
-    assert (report["alerts"]["gained"], report["alerts"]["lost"]) == (0, 0)
-    assert report["worst"] == []
 
 
 @pytest.mark.parametrize("page", ["reinfer.md", "what-if.md"])

@@ -17,7 +17,10 @@ def check(
     digests: Annotated[bool, typer.Option(help="Read every blob and verify its digest, not only that it is there.")] = False,
     format: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
-    """Every frame on the log must have its bytes in the blob store. Ends with 1 when one is missing or changed."""
+    """Every frame and every model version on the log must have its bytes in the blob store.
+
+    Ends with 1 when one is missing or changed.
+    """
     from topology import wiring
     from topology.blob_check import check_blobs
     from topology.configuration import load
@@ -42,7 +45,7 @@ def check(
     else:
         how = "read and verified" if digests else "looked up"
         typer.echo(f"{found.checked} blobs {how}: {len(found.missing)} missing, {len(found.changed)} changed")
-        typer.echo(f"{found.unreferenced} more in the bucket that no frame names")
+        typer.echo(f"{found.unreferenced} more in the bucket that nothing on the log names")
         for sha256 in (*found.missing, *found.changed)[:20]:
             typer.echo(f"{sha256}", err=True)
     if found.missing or found.changed:

@@ -135,6 +135,8 @@ def _lines(report: Mapping[str, Any], html: Path | None) -> Iterator[str]:
         yield f"{case['device_id']} #{case['sequence']}  {case['frame_id']}"
         for change in case["changes"]:
             yield f"  {change['kind']}: {_label(change['recorded'])} -> {_label(change['whatif'])}"
+            if change["why"]:
+                yield f"    {change['why']}"
         if case["detail"]:
             yield f"  {case['detail']}"
     if html is not None:
@@ -159,11 +161,12 @@ def _plain_alert(alert: Any) -> dict[str, Any]:
 
 
 def _plain_case(case: "FrameCompared") -> dict[str, Any]:
-    from processors.whatif.match import Kind
+    from processors.whatif.match import Kind, why_left_out
     from processors.whatif.tally import badness
     from schemas.plain import to_plain
 
     frame = case.found.event.frame
+    candidates = getattr(case.other.inferred, "candidates", ()) if case.other is not None else ()
     assert case.actual is not None, "only frames that were read are cases"
     assert case.other is not None, "only frames that were read are cases"
     return {
@@ -179,6 +182,7 @@ def _plain_case(case: "FrameCompared") -> dict[str, Any]:
             {
                 "kind": c.kind.value,
                 "iou": c.iou,
+                "why": why_left_out(c, candidates),
                 "recorded": to_plain(c.actual) if c.actual is not None else None,
                 "whatif": to_plain(c.other) if c.other is not None else None,
             }

@@ -50,7 +50,7 @@ class World:
         self.frame = replace(frame, frame=replace(frame.frame, blob=self.blobs.put(b"picture", "image/jpeg")))
         threads = int(runtime["threads"]) if runtime.get("threads", "").isdecimal() else 1
         said = then(b"picture", {}, Form(threads=threads))
-        route = infer.Route(release="r1", parameters={"text_confidence": 0.5}, releases_offset=0)
+        route = infer.Route(release="r1", parameters={"text_confidence": 0.5}, releases_offset=0, pins={})
         called = infer.Called(endpoint="then", attempts=1, started_at_us=AT_US, duration_us=1)
         outcome = infer.Answered(route=route, called=called, result_json=said.result_json, report_json=said.report_json)
         event = infer.decide("gate", self.frame, outcome, cause(0, "vision.assessments"))

@@ -107,7 +107,6 @@ class World:
         made = outgoing(
             event,
             cause=replace(cause(offset, topic), correlation_id=(getattr(event, "frame", None) and event.frame.frame_id) or "c"),
-            partition=0,
             source="infer" if topic == "vision.assessments" else "release",
             time_us=self.now_us,
             schemas=self.past.schemas,
@@ -120,7 +119,7 @@ class World:
         self.says[image] = number
         event = accepted(number, passage=f"p{number // 4}")
         event = replace(event, frame=replace(event.frame, blob=self.blobs.put(image, "image/png")))
-        route = infer.Route(release="r1", parameters={"text_confidence": 0.5}, releases_offset=1)
+        route = infer.Route(release="r1", parameters={"text_confidence": 0.5}, releases_offset=1, pins={})
         said = self.models.reader(OLD, Form(threads=1)).read(image, route.parameters)
         called = infer.Called(endpoint="e", attempts=1, started_at_us=AT_US, duration_us=1)
         outcome = infer.Answered(route=route, called=called, result_json=said.result_json, report_json=said.report_json)
