@@ -96,7 +96,7 @@ class Reinference:
         except StepFailedError:
             pass  # judged below: an answer was recorded, and now there is none
         except ContractError as error:
-            return Judged(found=found, forms=(), problem=str(error))
+            return Judged(found=found, forms=(), problem=f"{error} ({error.do})" if error.do else str(error))
         forms = tuple(self._judged(readings, event, name, form) for name, form in _forms(event, asked))
         return Judged(found=found, forms=forms)
 
