@@ -30,6 +30,7 @@ MODULES = (
     "topology.cli.blobs",
     "topology.cli.at",
     "topology.cli.explain",
+    "topology.cli.why_not",
     "topology.cli.views",
     "topology.cli.releases",
 )
