@@ -31,6 +31,7 @@ MODULES = (
     "topology.cli.at",
     "topology.cli.explain",
     "topology.cli.why_not",
+    "topology.cli.bisect",
     "topology.cli.views",
     "topology.cli.releases",
 )
