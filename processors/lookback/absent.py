@@ -4,7 +4,7 @@ from collections import defaultdict
 from itertools import pairwise
 from statistics import median
 
-from processors.lookback.findings import Asked, Finding, named, places, seconds
+from processors.lookback.findings import Asked, Finding, named, places, seconds, was_read_by
 from processors.lookback.letters import letters_between
 from processors.lookback.routing import release_history
 from processors.lookback.scan import Entry, Place
@@ -177,7 +177,7 @@ def late(asked: Asked) -> list[Finding]:
     for s in w.stories:
         if s.result is None or s.captured_at_us > w.at_us or s.result.place.appended_at_us <= w.at_us:
             continue
-        if not s.result.event.readings:
+        if not was_read_by(s, asked.expected):
             continue
         after_us = s.result.place.appended_at_us - w.at_us
         arrived_us = s.frame.place.appended_at_us - s.captured_at_us

@@ -13,6 +13,7 @@ from processors.lookback.sampling import Row, Sampler
 from processors.lookback.scan import Place, Say
 from processors.lookback.suspects import Suspect, suspects
 from processors.lookback.where import parse_where
+from processors.rules.contract import Rules
 from streams.past import Past
 
 _WINDOWS = 9
@@ -77,6 +78,7 @@ def bisect(
     to_us: int,
     pipeline: str,
     device: str | None = None,
+    rules: Rules | None = None,
     say: Say = lambda _: None,
 ) -> Bisection:
     """The first change of how often a condition holds, between two moments.
@@ -85,12 +87,13 @@ def bisect(
         where: A condition over results; see `where` and `sampling.FIELDS`.
         pipeline: Whose releases are suspects.
         device: Only this device's results.
+        rules: What to ask which of a frame's readings is meant by label, kind and confidence.
     Raises:
         ConfigurationError: the condition cannot be read.
         ContractError: it names what no result has.
         LogUnavailableError: the log does not answer.
     """
-    sampler = Sampler(past=past, where=parse_where(where), from_us=from_us, to_us=to_us, device=device)
+    sampler = Sampler(past=past, where=parse_where(where), from_us=from_us, to_us=to_us, device=device, rules=rules)
     say(f"{sampler.count} results in the window")
     if sampler.count <= _WHOLE:
         piece = sampler.all_between(*sampler.line(), more=0)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from processors.lookback.likeness import compact
 from processors.lookback.scan import Entry, Place
 from processors.lookback.window import Story, Window
 from processors.rules.contract import Rules
@@ -62,3 +63,13 @@ def counted(numbers: Sequence[int]) -> str:
 
 def seconds(duration_us: int) -> str:
     return f"{duration_us / 1e6:.1f} s"
+
+
+def signs(count: int) -> str:
+    return "1 sign" if count == 1 else f"{count} signs"
+
+
+def was_read_by(story: Story, expected: str | None) -> bool:
+    """Whether a frame's result has the expected text, or any where none is expected."""
+    readings = story.result.event.readings if story.result is not None else ()
+    return any(expected is None or compact(r.label) == compact(expected) for r in readings)

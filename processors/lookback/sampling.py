@@ -10,6 +10,7 @@ from typing import Any
 
 from processors.lookback.scan import Entry, Place, entry_of, is_type
 from processors.lookback.where import Where
+from processors.rules.contract import Rules
 from schemas.catalogue import INFERENCES, RESULTS
 from schemas.errors import ContractError
 from schemas.events import InferenceCompleted, ResultDerived
@@ -25,16 +26,16 @@ FIELDS: Mapping[str, str] = {
     "release": "the release that read the frame",
     "rules": "name and version of the rules",
     "detail": "why, when it failed or was skipped",
-    "label": "the surest reading's text",
-    "kind": "the surest reading's kind",
-    "valid": "whether the surest reading verifies itself",
-    "confidence": "the surest reading's confidence",
+    "label": "text of the reading that the frame votes for; where none votes, of the surest one",
+    "kind": "that reading's kind",
+    "valid": "whether that reading verifies itself",
+    "confidence": "that reading's confidence",
     "labels": "texts of all readings, as a list",
     "kinds": "kinds of all readings, as a list",
     "readings_count": "how many readings",
     "passage_label": "what the passage says with this frame counted",
     "passage_valid": "whether that verifies itself",
-    "detection_score": "the detector's score of the surest reading's place",
+    "detection_score": "the detector's score of that reading's place",
     "observations_count": "how many observations of the models",
     "candidates_count": "how many candidates were left out",
     "duration_ms": "time of the call",
@@ -74,6 +75,7 @@ class Sampler:
 
     Args:
         device: Only this device's results.
+        rules: What to ask which reading a frame votes for.
     """
 
     past: Past
@@ -81,6 +83,7 @@ class Sampler:
     from_us: int
     to_us: int
     device: str | None = None
+    rules: Rules | None = None
     records_read: int = 0
     spans: dict[int, tuple[int, int]] = field(default_factory=dict)
     unknown: set[str] = field(default_factory=set)
@@ -171,7 +174,7 @@ class Sampler:
     def _row(self, entry: Entry, inference: Any) -> Row:
         event: ResultDerived = entry.event
         thresholds = dict(getattr(inference, "parameters", {}))
-        fields = {**_fields(event, inference), **{n: v for n, v in thresholds.items() if n not in FIELDS}}
+        fields = {**_fields(event, inference, self.rules), **{n: v for n, v in thresholds.items() if n not in FIELDS}}
         self.unknown |= self.where.names - fields.keys()
         self.known |= fields.keys()
         labels = ", ".join(r.label for r in event.readings)
@@ -204,10 +207,11 @@ class Sampler:
             )
 
 
-def _fields(event: ResultDerived, inference: Any) -> dict[str, Any]:
-    surest = max(event.readings, key=lambda r: r.confidence, default=None)
+def _fields(event: ResultDerived, inference: Any, rules: Rules | None) -> dict[str, Any]:
+    ballot = rules.ballot(event.readings) if rules is not None else None
+    leading = ballot if ballot is not None else max(event.readings, key=lambda r: r.confidence, default=None)
     seen = inference.observations if isinstance(inference, InferenceCompleted) else ()
-    score = next((o.detection_score for o in seen if surest is not None and o.index == surest.observation_index), None)
+    score = next((o.detection_score for o in seen if leading is not None and o.index == leading.observation_index), None)
     concluded = event.conclusion
     duration_us = getattr(inference, "duration_us", None)
     return {
@@ -215,10 +219,10 @@ def _fields(event: ResultDerived, inference: Any) -> dict[str, Any]:
         "release": event.release,
         "rules": event.rules,
         "detail": event.detail,
-        "label": surest.label if surest is not None else None,
-        "kind": surest.kind if surest is not None else None,
-        "valid": surest.valid if surest is not None else None,
-        "confidence": surest.confidence if surest is not None else None,
+        "label": leading.label if leading is not None else None,
+        "kind": leading.kind if leading is not None else None,
+        "valid": leading.valid if leading is not None else None,
+        "confidence": leading.confidence if leading is not None else None,
         "labels": [r.label for r in event.readings],
         "kinds": [r.kind for r in event.readings],
         "readings_count": len(event.readings),

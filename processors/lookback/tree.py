@@ -6,7 +6,7 @@ from typing import Any
 
 from processors.lookback.explain import Explanation, LeftOut, Node, Release, StepRun
 from processors.lookback.routing import SetBy, Threshold
-from processors.lookback.votes import PassageVotes
+from processors.lookback.votes import PassageVotes, Vote
 from processors.lookback.words import box, milliseconds, proof, shown
 
 Moment = Callable[[int], str]
@@ -202,18 +202,7 @@ def _reading(r: Mapping[str, Any]) -> Branch:
 def _passage(p: PassageVotes, moment: Moment) -> Branch:
     c = p.recorded
     label = f'"{shown(c.label)}" ({proof(c.valid)})' if c.label is not None else "nothing"
-    votes = [
-        Branch(
-            f"{v.number}. #{v.sequence} {v.position} {moment(v.position.appended_at_us)}: "
-            + (
-                f'"{shown(v.label)}" ({proof(v.valid)}) {v.confidence:.3f}'
-                if v.label is not None
-                else f"no vote ({shown(v.outcome)})"
-            )
-            + (" <- this frame" if v.is_asked else "")
-        )
-        for v in p.votes
-    ]
+    votes = [_vote(v, moment) for v in p.votes]
     tally = [
         Branch(f'"{shown(t.label)}" ({proof(t.valid)}): {t.frames} votes, mean confidence {t.confidence_mean:.3f}')
         for t in p.tally
@@ -226,6 +215,16 @@ def _passage(p: PassageVotes, moment: Moment) -> Branch:
         below.append(Branch(shown(p.note)))
     said = f"passage {shown(p.passage_id)} says {label}: {c.votes_for} of {c.votes_total} votes, {c.frames_count} frames"
     return Branch(said, tuple(below))
+
+
+def _vote(v: Vote, moment: Moment) -> Branch:
+    if v.label is not None:
+        said = f'"{shown(v.label)}" ({proof(v.valid)}) {v.confidence:.3f}'
+    else:
+        read = ", ".join(f'"{shown(r)}"' for r in v.readings)
+        said = f"no vote ({shown(v.outcome)}{': ' + read if read else ''})"
+    mine = " <- this frame" if v.is_asked else ""
+    return Branch(f"{v.number}. #{v.sequence} {v.position} {moment(v.position.appended_at_us)}: {said}{mine}")
 
 
 def _correction(content: Mapping[str, Any]) -> list[Branch]:

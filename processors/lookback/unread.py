@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from processors.lookback.explain import LeftOut, left_out_of
-from processors.lookback.findings import Asked, Finding, counted, named, places
+from processors.lookback.findings import Asked, Finding, counted, named, places, signs, was_read_by
 from processors.lookback.likeness import compact, likeness
 from processors.lookback.routing import Routing, Threshold, routing_of
 from processors.lookback.votes import PassageVotes, votes_up_to
@@ -58,7 +58,7 @@ def _told(asked: Asked, b: _Below, number: int, count: int) -> Finding:
     verb = "read" if candidate.label else "saw"
     says = f"frame #{b.story.sequence} {verb} {what} with {b.left_out.score:.2f}, {_threshold(b.left_out, asked)}"
     if asked.expected is not None and candidate.label and not exact:
-        says += f"; it differs from {shown(asked.expected)} in {b.distance} signs"
+        says += f"; it differs from {shown(asked.expected)} in {signs(b.distance)}"
     if (would := _would_read(asked, b.story)) is not None:
         says += f'; above it, the rules would have made of it {would.kind} "{shown(would.label)}" ({proof(would.valid)})'
     more = f" (and {count - 1} more candidates)" if number == 0 and count > 1 else ""
@@ -67,7 +67,7 @@ def _told(asked: Asked, b: _Below, number: int, count: int) -> Finding:
         says=says + more,
         evidence=places(b.story.frame, b.story.inference) + _set_at(b.left_out.threshold),
         sequences=(b.story.sequence,),
-        explains=b.near if asked.expected is not None else not _was_read_by(b.story, None),
+        explains=b.near if asked.expected is not None else not was_read_by(b.story, None),
         rank=number,
     )
 
@@ -123,11 +123,11 @@ def read_differently(asked: Asked) -> list[Finding]:
     found.sort(key=lambda f: f[:2])
     out = []
     for number, (distance, _, story, o) in enumerate(found[:_TOLD_MOST]):
-        differs = f"differs from {shown(asked.expected)} in {distance} signs"
+        differs = f"differs from {shown(asked.expected)} in {signs(distance)}"
         says = f'frame #{story.sequence} read "{shown(o.label)}" with {o.confidence:.2f}, which {differs}'
         if (reading := _reading_of(story, o.index)) is not None:
             says += f'; the rules took it for {shown(reading.kind)} "{shown(reading.label)}" ({proof(reading.valid)})'
-        explains = not _was_read_by(story, asked.expected)
+        explains = not was_read_by(story, asked.expected)
         out.append(
             Finding(
                 reason="read_differently",
@@ -199,7 +199,7 @@ def no_vote(asked: Asked) -> list[Finding]:
 
 def was_read(asked: Asked) -> list[Finding]:
     """What was read in the window: no reason, and worth knowing."""
-    hits = [s for s in _inferred(asked) if s.result is not None and _was_read_by(s, asked.expected)]
+    hits = [s for s in _inferred(asked) if s.result is not None and was_read_by(s, asked.expected)]
     if not hits:
         return []
     labels = sorted(
@@ -218,11 +218,6 @@ def was_read(asked: Asked) -> list[Finding]:
             explains=False,
         )
     ]
-
-
-def _was_read_by(story: Story, expected: str | None) -> bool:
-    readings = story.result.event.readings if story.result is not None else ()
-    return any(expected is None or compact(r.label) == compact(expected) for r in readings)
 
 
 def saw_nothing(asked: Asked) -> list[Finding]:

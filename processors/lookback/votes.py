@@ -19,7 +19,10 @@ _COPIES_WITHIN = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """One frame of the passage; `number` is its place in the count, from 1. Without a vote, `label` is None."""
+    """One frame of the passage; `number` is its place in the count, from 1, and `readings` are all texts that it read.
+
+    Without a vote, `label` is None.
+    """
 
     number: int
     position: Place
@@ -27,6 +30,7 @@ class Vote:
     frame_id: str
     sequence: int
     outcome: str
+    readings: tuple[str, ...]
     label: str | None
     kind: str
     valid: bool | None
@@ -117,6 +121,7 @@ def _vote(number: int, entry: Entry, ballot: Reading | None, asked: Entry) -> Vo
         frame_id=entry.event.frame.frame_id,
         sequence=entry.event.frame.sequence,
         outcome=entry.event.outcome,
+        readings=tuple(r.label for r in entry.event.readings),
         label=ballot.label if ballot is not None else None,
         kind=ballot.kind if ballot is not None else "",
         valid=ballot.valid if ballot is not None else None,

@@ -100,11 +100,15 @@ def why_not(
         to_us=window.to_us,
         expected=expected,
         explained=explained,
-        verdict=ranked[0].says if ranked else "nothing on the log explains it",
+        verdict=ranked[0].says if explained or _is_read(ranked) else "nothing on the log explains it",
         findings=ranked,
         frames_count=len(window.stories),
         checked=(*window.checked, *_looked_for(asked)),
     )
+
+
+def _is_read(ranked: tuple[Finding, ...]) -> bool:
+    return bool(ranked) and ranked[0].reason == "was_read"
 
 
 def _ranked(found: list[Finding], *, is_there: bool) -> tuple[Finding, ...]:

@@ -37,6 +37,7 @@ def bisect(
     from topology.configuration import load
     from topology.moments import parse_moment
     from topology.past import open_past
+    from topology.rules import rules_at_hand
 
     settings = load().settings
     zone = tz or settings.timezone
@@ -53,6 +54,7 @@ def bisect(
             to_us=parse_moment(until, zone=zone, now_us=now_us),
             pipeline=settings.pipeline.name,
             device=device,
+            rules=rules_at_hand(settings, say),
             say=say,
         )
     typer.echo(as_json(to_plain(found)) if format is Format.JSON else "\n".join(_lines(found, zone)))

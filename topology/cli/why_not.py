@@ -73,9 +73,8 @@ def _lines(found: "WhyNot", zone: str) -> list[str]:
     from processors.lookback.words import shown
     from topology.moments import show_moment
 
-    expected = f" of {shown(found.expected)}" if found.expected is not None else ""
     head = f"{shown(found.device)} at {show_moment(found.at_us, zone)}: {found.frames_count} frames within the window"
-    out = [head, f"verdict: {found.verdict}" if found.explained else f"no reason for the absence{expected} was found"]
+    out = [head, f"verdict: {found.verdict}"]
     for f in found.findings:
         where = ", ".join(map(str, f.evidence[:_EVIDENCE_MOST]))
         more = f" and {len(f.evidence) - _EVIDENCE_MOST} more" if len(f.evidence) > _EVIDENCE_MOST else ""

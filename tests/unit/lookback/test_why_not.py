@@ -60,7 +60,7 @@ def a_near_candidate() -> tuple[WhyNot, str]:
     gate = gate_in_force()
     gate.capture((CODE[:-1] + "8", 0.4), ("22G1", 0.45))
     gate.process()
-    return asked(gate, expect=CODE), "it differs from MSCU1234566 in 1 signs"
+    return asked(gate, expect=CODE), "it differs from MSCU1234566 in 1 sign"
 
 
 def pieces_below_threshold() -> tuple[WhyNot, str]:
@@ -372,3 +372,14 @@ def test_likeness_goes_over_the_whole_text() -> None:
     assert not likeness(CODE, "22G1").near
     assert not likeness(CODE, "66").near
     assert not likeness(CODE, "").near
+
+
+def test_only_a_late_result_of_the_expected_text_is_late() -> None:
+    """Another text that came late does not explain why the expected one never came."""
+    gate = gate_in_force()
+    gate.capture((OTHER, 0.9))
+    at_us = gate.pass_time(1)
+    gate.pass_time(40)
+    gate.process()
+    assert "late" not in reasons(asked(gate, at_us=at_us, expect=CODE))
+    assert verdict(asked(gate, at_us=at_us)) == "late"
