@@ -7,7 +7,7 @@ of the release decide what is an observation and what a candidate, as the ensemb
 import asyncio
 import json
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zlib import crc32
 
@@ -37,6 +37,7 @@ from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
 from streams.past import Past
 from streams.ports import Answer
 from streams.publishing import FramePublisher, IncomingFrame
+from streams.records import Outgoing, Position
 
 PIPELINE = "gate"
 START_US = 1_790_000_000_000_000
@@ -99,7 +100,10 @@ def _seen(index: int, text: str, sure: float) -> dict[str, Any]:
 
 
 class Gate:
-    """One deployment in memory. Time stands still until `pass_time`; nothing is processed until `process`."""
+    """One deployment in memory. Time stands still until `pass_time`; nothing is processed until `process`.
+
+    `displaced` is the partition that a sender of another hash puts frames on.
+    """
 
     def __init__(self, *, partitions: int = 2) -> None:
         self.now_us = START_US
@@ -111,6 +115,7 @@ class Gate:
         self._done: dict[tuple[str, int], int] = {}
         self._sequences: dict[tuple[str, str], int] = {}
         self._commands = 0
+        self.displaced: int | None = None
 
     @property
     def past(self) -> Past:
@@ -163,7 +168,11 @@ class Gate:
         )
 
     def publisher(self) -> FramePublisher:
-        return FramePublisher(appender=self.log, blobs=self.blobs, schemas=self.schemas, clock=lambda: self.now_us, channel="sdk")
+        return FramePublisher(appender=self, blobs=self.blobs, schemas=self.schemas, clock=lambda: self.now_us, channel="sdk")
+
+    async def append(self, outgoing: Outgoing) -> Position:
+        """What frames are sent through."""
+        return self.log.append_now(replace(outgoing, partition=self.displaced) if self.displaced is not None else outgoing)
 
     def drop(self, first: int, last: int, *, device: str = "gate-1", session: str = "s1") -> None:
         """The device's spool gives up some numbers."""
@@ -202,8 +211,8 @@ class Gate:
 
     def put_in_force(self, release: str = "r1", **parameters: float) -> None:
         self.register(release, **parameters)
-        self.loaded(release)
         self.promote(release)
+        self.loaded(release)
 
     def threshold(self, value: float, *, name: str = "text_confidence", by: str = "mr", reason: str = "tuning") -> None:
         self._command(ChangeThreshold, name=name, value=value, issued_by=by, reason=reason)
@@ -292,7 +301,8 @@ class Gate:
     def _route(self, frame: FrameRef) -> Route:
         end = self.log.bounds(RELEASES, 0).end
         state = fold_log(VIEWS["releases"], self.log, self.schemas, 0, end).states.get(PIPELINE, INITIAL)
-        return Route(release=state.in_force, parameters=state.thresholds(), releases_offset=end)
+        pins = {s.step: s.digest for s in state.releases[state.in_force].steps} if state.in_force is not None else {}
+        return Route(release=state.in_force, parameters=state.thresholds(), pins=pins, releases_offset=end)
 
     @staticmethod
     def _run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -37,10 +37,10 @@ def no_frames(asked: Asked) -> list[Finding]:
     w = asked.window
     if w.stories:
         return []
-    bounds = asked.past.log.bounds(FRAMES, w.partition)
-    if w.before is None and bounds.earliest > 0:
-        gone = f"nothing of {shown(w.device)} before the window is left"
-        says = f"{FRAMES}/{w.partition} is kept from offset {bounds.earliest} on; {gone}"
+    log = asked.past.log
+    trimmed = [f"{FRAMES}/{p} from {b.earliest} on" for p in log.partitions(FRAMES) if (b := log.bounds(FRAMES, p)).earliest > 0]
+    if w.before is None and trimmed:
+        says = f"what came before is not kept ({', '.join(trimmed)}); nothing of {shown(w.device)} before the window is left"
         return [Finding(reason="not_kept", says=says, evidence=places(w.after))]
     told = [f"no frame of {shown(w.device)} came between {asked.moment(w.from_us)} and {asked.moment(w.to_us)}"]
     told.append("none came before" if w.before is None else f"the last before was {_frame(w.before, asked)}")
@@ -151,15 +151,14 @@ def waiting(asked: Asked) -> list[Finding]:
         if not stuck:
             continue
         entries = [getattr(s, cause) for s in stuck]
-        at = w.progress.get(topic)
-        first = min(e.place.offset for e in entries)
-        if at is not None and at > max(e.place.offset for e in entries):
+        at, first = w.progress.get(topic), min((e.place for e in entries), key=lambda p: p.appended_at_us)
+        passed = at is not None and all(at.partition == e.place.partition and at.offset > e.place.offset for e in entries)
+        if passed:
             says = f"{named(stuck)} have no event of {stage}, though it has passed them: {topic} does not keep them"
             out.append(Finding(reason="not_kept", says=says, evidence=places(*entries)))
             continue
-        come = "it has left nothing there" if at is None else f"its newest event is of offset {at}"
-        where = f"{entries[0].place.topic}/{w.partition} offset {first}"
-        says = f"{named(stuck)} {'waits' if len(stuck) == 1 else 'wait'} for {stage}: {where} has not been worked on; {come}"
+        come = "it has left nothing there" if at is None else f"its newest event is of {at.topic}/{at.partition}/{at.offset}"
+        says = f"{named(stuck)} {'waits' if len(stuck) == 1 else 'wait'} for {stage}: {first} has not been worked on; {come}"
         out.append(Finding(reason="waiting", says=says, evidence=places(*entries), sequences=tuple(s.sequence for s in stuck)))
     return out
 

@@ -8,7 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from processors.lookback.letters import DeadLetter, letters_of
-from processors.lookback.scan import FAR, Entry, backwards, caused_by, entry_at, entry_of, header_bytes, place_of, start_of
+from processors.lookback.scan import (
+    FAR,
+    Entry,
+    backwards,
+    caused_by,
+    entry_at,
+    entry_of,
+    header_bytes,
+    is_from,
+    partition_by_key,
+    place_of,
+    start_of,
+)
 from processors.repeats import source_of
 from schemas import ids
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, MONITORING, RESULTS
@@ -114,17 +126,25 @@ def _is_repeat(entry: Entry) -> bool:
 
 
 def _by_frame_id(past: Past, below: Entry) -> Entry | None:
-    """The first record of the frame at or before another of its records, some way back; by its id, since no source names it."""
+    """The first record of the frame at or before another of its records, some way back; by its id, since no source names it.
+
+    Frames lie where whoever sent them put them: where our own hash would have, or on any other partition.
+    """
     if not hasattr(below.event, "frame"):
         return None
+    if below.place.topic == FRAMES:
+        return _first_with_frame_id(past, below, below.place.partition, below.place.offset)
+    by_key = partition_by_key(past, FRAMES, below.key)
+    for partition in sorted(past.log.partitions(FRAMES), key=lambda p: (p != by_key, p)):
+        stop = start_of(past, FRAMES, partition, below.place.appended_at_us + 10**7)
+        if (found := _first_with_frame_id(past, below, partition, stop)) is not None:
+            return found
+    return None
+
+
+def _first_with_frame_id(past: Past, below: Entry, partition: int, stop: int) -> Entry | None:
     frame_id = below.event.frame.frame_id
-    wanted, partition = frame_id.encode(), below.place.partition
-    known = ids.captured_id(frame_id).encode()
-    stop = (
-        below.place.offset
-        if below.place.topic == FRAMES
-        else start_of(past, FRAMES, partition, below.place.appended_at_us + 10**7)
-    )
+    wanted, known = frame_id.encode(), ids.captured_id(frame_id).encode()
     found = None
     for record in backwards(past, FRAMES, partition, stop, most=_EARLIER_MOST):
         if header_bytes(record, "ce_correlationid") == wanted or header_bytes(record, "ce_id") == known:
@@ -168,7 +188,7 @@ def _next(past: Past, topic: str, cause: Entry | None, known: Entry | None) -> E
     if cause is None or cause.event is None:
         return known
     caused = caused_by(past, topic, [cause])[cause.event_id]
-    own = [e for e in caused if (source := source_of(e.event)) is not None and source.offset == cause.place.offset]
+    own = [e for e in caused if is_from(e, cause)]
     if not own:
         return known
     others = tuple(e.place for e in caused if e is not own[0])
@@ -225,7 +245,10 @@ def _why_no_source(past: Past, topic: str, below: Entry | None) -> str:
 def _why_not_there(past: Past, topic: str, cause: Entry | None, below: Entry | None) -> str:
     if cause is None or below is not None:
         return _why_no_source(past, topic, below)
-    kept = _kept(past, topic, cause.place.partition)
+    partition = partition_by_key(past, topic, cause.key)
+    if partition is None:
+        return f"{past.source} holds no partition of {topic} for {cause.key}"
+    kept = _kept(past, topic, partition)
     return kept.removeprefix("; ") if kept else f"{topic} has nothing that {cause.place} caused, up to its end"
 
 

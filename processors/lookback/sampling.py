@@ -151,18 +151,19 @@ class Sampler:
             entry = entry_of(record, self.past)
             if isinstance(entry.event, ResultDerived):
                 results.setdefault(entry.event_id, entry)
-        inferences = self._inferences(partition, list(results.values()))
-        return [self._row(entry, inferences.get(entry.event.source.offset)) for entry in results.values()]
+        inferences = self._inferences(list(results.values()))
+        return [self._row(e, inferences.get((e.event.source.partition, e.event.source.offset))) for e in results.values()]
 
-    def _inferences(self, partition: int, results: Sequence[Entry]) -> dict[int, Any]:
-        """The inferences of results, by offset; read in runs, since sources of neighbours are neighbours."""
-        wanted = sorted({e.event.source.offset for e in results})
-        found: dict[int, Any] = {}
-        for first, last in _runs(wanted):
-            for record in self._read(INFERENCES, partition, first, last + 1):
-                found[record.offset] = record
-        chosen = {offset: entry_of(found[offset], self.past).event for offset in wanted if offset in found}
-        return {offset: event for offset, event in chosen.items() if event is not None}
+    def _inferences(self, results: Sequence[Entry]) -> dict[tuple[int, int], Any]:
+        """The inferences of results, by partition and offset; read in runs, since sources of neighbours are neighbours."""
+        found: dict[tuple[int, int], Any] = {}
+        for partition in sorted({e.event.source.partition for e in results}):
+            wanted = sorted({e.event.source.offset for e in results if e.event.source.partition == partition})
+            for first, last in _runs(wanted):
+                for record in self._read(INFERENCES, partition, first, last + 1):
+                    if record.offset in wanted and (event := entry_of(record, self.past).event) is not None:
+                        found[partition, record.offset] = event
+        return found
 
     def _read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         if partition not in self.past.log.partitions(topic):

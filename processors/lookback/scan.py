@@ -4,7 +4,7 @@ Bytes of headers are compared before anything is decoded, so a long scan costs l
 was written twice (at least once on the log) the first copy counts; later ones are its `repeats`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from processors.repeats import source_of
 from schemas.codec import decode
 from schemas.envelope import header
 from schemas.errors import ContractError
+from streams.partitioning import partition_of
 from streams.past import Past
 from streams.records import Record
 
@@ -44,6 +45,7 @@ class Entry:
 
     place: Place
     event_id: str
+    key: str
     type: str
     writer: str
     trace_id: str
@@ -70,6 +72,7 @@ def entry_of(record: Record, past: Past) -> Entry:
     return Entry(
         place=place_of(record),
         event_id=header(record.headers, "ce_id") or str(getattr(event, "event_id", "")),
+        key=(record.key or b"").decode("utf-8", "replace"),
         type=type(event).__name__ if event is not None else named,
         writer=header(record.headers, "ce_source"),
         trace_id=trace[1] if len(trace) == 4 else "",
@@ -111,19 +114,38 @@ def start_of(past: Past, topic: str, partition: int, at_us: int) -> int:
 
 
 def caused_by(past: Past, topic: str, causes: Iterable[Entry]) -> Mapping[str, tuple[Entry, ...]]:
-    """What events of one partition caused on another topic, by the causes' event ids; first copies, each with its repeats.
+    """What events of one device caused on another topic, by the causes' event ids; first copies, each with its repeats.
 
-    Reads forward from the earliest cause's append time. Sources only grow along a partition, so the scan ends soon after
-    one beyond the last cause; at the latest after FAR records.
+    What follows from a frame lies by its key, wherever the frame lies. Reads forward from the earliest cause's append time.
+    Sources only grow along a partition, so the scan ends soon after one beyond the last cause; at the latest after FAR
+    records.
     """
+    found: dict[str, tuple[Entry, ...]] = {}
+    groups: dict[tuple[int, int], list[Entry]] = {}
+    for cause in causes:
+        found[cause.event_id] = ()
+        if (partition := partition_by_key(past, topic, cause.key)) is not None:
+            groups.setdefault((partition, cause.place.partition), []).append(cause)
+    for (partition, _), together in groups.items():
+        found |= _caused_on(past, topic, partition, together)
+    return found
+
+
+def partition_by_key(past: Past, topic: str, key: str) -> int | None:
+    """Where events of a key lie on a derived topic; None when the log has no such partition."""
+    partitions = past.log.partitions(topic)
+    if not partitions:
+        return None
+    found = partition_of(key.encode(), len(partitions))
+    return found if found in partitions else None
+
+
+def _caused_on(past: Past, topic: str, partition: int, causes: Sequence[Entry]) -> dict[str, tuple[Entry, ...]]:
+    """The same for causes of one partition whose offspring lies on one partition."""
     wanted = {c.event_id.encode(): c for c in causes}
     found: dict[str, dict[str, Entry]] = {c.event_id: {} for c in wanted.values()}
-    if not wanted:
-        return {}
     places = [c.place for c in wanted.values()]
-    partition, last = places[0].partition, max(p.offset for p in places)
-    if partition not in past.log.partitions(topic):
-        return dict.fromkeys(found, ())
+    last = max(places, key=lambda p: p.offset)
     start = start_of(past, topic, partition, min(p.appended_at_us for p in places))
     stop = min(past.log.bounds(topic, partition).end, start + FAR)
     beyond: int | None = None
@@ -131,11 +153,17 @@ def caused_by(past: Past, topic: str, causes: Iterable[Entry]) -> Mapping[str, t
         cause = wanted.get(header_bytes(record, "ce_causationid"))
         if cause is not None:
             _add(found[cause.event_id], record, past)
-        elif beyond is None and number % _LOOK_AT_SOURCE_EACH == 0 and _is_beyond(record, past, places[0].topic, last):
+        elif beyond is None and number % _LOOK_AT_SOURCE_EACH == 0 and _is_beyond(record, past, last):
             beyond = number
         if beyond is not None and number - beyond > REPEATS_WITHIN:
             break
     return {cause: tuple(entries.values()) for cause, entries in found.items()}
+
+
+def is_from(entry: Entry, cause: Entry) -> bool:
+    """Whether this very copy of the cause led to the event."""
+    source = source_of(entry.event)
+    return source is not None and (source.partition, source.offset) == (cause.place.partition, cause.place.offset)
 
 
 def _add(found: dict[str, Entry], record: Record, past: Past) -> None:
@@ -147,12 +175,14 @@ def _add(found: dict[str, Entry], record: Record, past: Past) -> None:
         found[own_id] = entry_of(record, past)
 
 
-def _is_beyond(record: Record, past: Past, topic: str, offset: int) -> bool:
+def _is_beyond(record: Record, past: Past, place: Place) -> bool:
     try:
         source = source_of(decode(record.value, record.topic, past.schemas))
     except ContractError:
         return False
-    return source is not None and source.topic == topic and source.offset > offset
+    if source is None or (source.topic, source.partition) != (place.topic, place.partition):
+        return False
+    return source.offset > place.offset
 
 
 def backwards(past: Past, topic: str, partition: int, stop: int, *, most: int = FAR) -> Iterator[Record]:

@@ -94,7 +94,8 @@ def _spans(past: Past, device: str | None, at_us: int | None) -> tuple[list[_Spa
     near, rest = [], []
     for topic in SEARCHED:
         partitions = past.log.partitions(topic)
-        if device is not None and partitions:
+        # Frames lie where whoever sent them put them; what follows from them lies by its key.
+        if device is not None and partitions and topic != FRAMES:
             partitions = (partition_of(device.encode(), len(partitions)),)
         for partition in partitions:
             bounds = past.log.bounds(topic, partition)

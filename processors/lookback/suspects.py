@@ -118,7 +118,7 @@ def _drifts(past: Past, rows: Sequence[Row]) -> Iterator[tuple[int, int, Suspect
         return
     gains = splits([r.holds for r in rows])
     middle = rows[min(max(range(len(gains)), key=gains.__getitem__), len(rows) - 1)].place.appended_at_us
-    for partition in sorted({r.place.partition for r in rows} & set(past.log.partitions(MONITORING))):
+    for partition in past.log.partitions(MONITORING):
         start = start_of(past, MONITORING, partition, middle - _AROUND_US)
         stop = past.log.offset_at(MONITORING, partition, (middle + _AROUND_US) // 1000 + 1)
         for record in past.log.read(MONITORING, partition, start, min(stop, start + _DRIFTS_MOST)):

@@ -1,19 +1,20 @@
 """What came of a device's frames around a moment: each frame with its assessment, inference and result, and what lies beside.
 
-A frame belongs to the window when it was captured in it by the device's clock, or taken by the broker in it. Reads the
-device's partition of each topic once; first copies count.
+A frame belongs to the window when it was captured in it by the device's clock, or taken by the broker in it. Reads each
+partition of vision.frames, since frames lie where their senders put them, and the device's of the other topics; first
+copies count.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from processors.lookback.scan import FAR, Entry, Say, backwards, caused_by, entry_of, keyed, start_of
+from processors.lookback.scan import FAR, Entry, Say, backwards, caused_by, entry_of, is_from, keyed, partition_by_key, start_of
 from processors.repeats import source_of
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, RESULTS
 from schemas.errors import ContractError
 from schemas.events import FrameCaptured, FrameRefused, FrameRejected, FramesDropped, ResultDerived
-from streams.partitioning import partition_of
+from schemas.types import SourcePosition
 from streams.past import Past
 
 LATE_S = 900.0
@@ -42,12 +43,10 @@ class Story:
 class Window:
     """A device's frames around a moment, in the order of the log, with the frames next to the window.
 
-    `progress` is, by topic, the offset of the newest record of its source topic that has an event there; `checked` says
-    what was read.
+    `progress` is, by topic, the newest record that has an event there; `checked` says what was read.
     """
 
     device: str
-    partition: int
     at_us: int
     from_us: int
     to_us: int
@@ -56,7 +55,7 @@ class Window:
     before: Entry | None
     after: Entry | None
     after_assessment: Entry | None
-    progress: dict[str, int]
+    progress: dict[str, SourcePosition]
     checked: tuple[str, ...]
 
 
@@ -70,20 +69,22 @@ def gather(past: Past, device: str, *, at_us: int, around_s: float, say: Say = l
     partitions = past.log.partitions(FRAMES)
     if not partitions:
         raise ContractError(f"{past.source} holds nothing of {FRAMES}")
-    partition = partition_of(device.encode(), len(partitions))
     from_us, to_us = at_us - round(around_s * 1e6), at_us + round(around_s * 1e6)
-    first, stop = _offsets(past, partition, from_us, to_us)
-    sent = list(_sent(past, device, partition, first, stop, from_us, to_us))
+    # Frames lie where whoever sent them put them; what follows from them lies by its key.
+    spans = {p: _offsets(past, p, from_us, to_us) for p in partitions}
+    sent = [e for p, (first, stop) in spans.items() for e in _sent(past, device, p, first, stop, from_us, to_us)]
+    sent.sort(key=lambda e: (e.place.appended_at_us, e.place.partition, e.place.offset))
     frames = [e for e in sent if isinstance(e.event, (FrameCaptured, FrameRefused))]
     say(f"{len(frames)} frames of {device} in the window; following each")
     stories = _stories(past, frames)
-    before = _next_to(past, device, partition, first, forward=False)
-    after = _next_to(past, device, partition, _after(past, partition, to_us), forward=True)
+    befores = [e for p, (first, _) in spans.items() if (e := _next_to(past, device, p, first, forward=False)) is not None]
+    afters = [e for p in spans if (e := _next_to(past, device, p, _after(past, p, to_us), forward=True)) is not None]
+    before = max(befores, key=lambda e: e.place.appended_at_us, default=None)
+    after = min(afters, key=lambda e: e.place.appended_at_us, default=None)
     assessed = () if after is None else caused_by(past, ASSESSMENTS, [after])[after.event_id]
     topics = (ASSESSMENTS, INFERENCES, RESULTS)
     return Window(
         device=device,
-        partition=partition,
         at_us=at_us,
         from_us=from_us,
         to_us=to_us,
@@ -92,8 +93,8 @@ def gather(past: Past, device: str, *, at_us: int, around_s: float, say: Say = l
         before=before,
         after=after,
         after_assessment=assessed[0] if assessed else None,
-        progress={topic: found for topic in topics if (found := _progress(past, topic, partition)) is not None},
-        checked=_checked(past, device, partition, first, stop, stories),
+        progress={topic: found for topic in topics if (found := _progress(past, topic, device)) is not None},
+        checked=_checked(past, device, spans, stories),
     )
 
 
@@ -145,11 +146,9 @@ def _first_of(caused: Any, causes: list[Entry]) -> dict[str, Entry]:
     found = {}
     for cause in causes:
         for entry in caused.get(cause.event_id, ()):
-            source = source_of(entry.event)
-            if source is None or source.offset != cause.place.offset or not _is_outcome(entry):
-                continue
-            found[cause.event_id] = entry
-            break
+            if is_from(entry, cause) and _is_outcome(entry):
+                found[cause.event_id] = entry
+                break
     return found
 
 
@@ -172,25 +171,29 @@ def _next_to(past: Past, device: str, partition: int, offset: int, *, forward: b
     return None
 
 
-def _progress(past: Past, topic: str, partition: int) -> int | None:
+def _progress(past: Past, topic: str, device: str) -> SourcePosition | None:
     """How far the writer of a topic has come in what it reads, by the newest event that says so."""
-    if partition not in past.log.partitions(topic):
+    partition = partition_by_key(past, topic, device)
+    if partition is None:
         return None
     for record in backwards(past, topic, partition, past.log.bounds(topic, partition).end, most=1000):
         source = source_of(entry_of(record, past).event)
         if source is not None:
-            return source.offset
+            return source
     return None
 
 
-def _checked(past: Past, device: str, partition: int, first: int, stop: int, stories: tuple[Story, ...]) -> tuple[str, ...]:
-    earliest = past.log.bounds(FRAMES, partition).earliest
-    kept = f"; it is kept from offset {earliest} on" if earliest > 0 else ""
+def _checked(past: Past, device: str, spans: dict[int, tuple[int, int]], stories: tuple[Story, ...]) -> tuple[str, ...]:
+    read = []
+    for partition, (first, stop) in spans.items():
+        earliest = past.log.bounds(FRAMES, partition).earliest
+        kept = f", kept from {earliest} on" if earliest > 0 else ""
+        read.append(f"{partition} offsets {first} to {stop}{kept}")
     counts = [
         f"{sum(getattr(s, part) is not None for s in stories)} {name}"
         for part, name in (("assessment", "assessed"), ("inference", "inferred"), ("result", "derived"))
     ]
     return (
-        f"{FRAMES}/{partition} offsets {first} to {stop} for {device}: {len(stories)} frames in the window{kept}",
+        f"{FRAMES} partitions {'; '.join(read)}: {len(stories)} frames of {device} in the window",
         f"their lineage: {', '.join(counts)}",
     )

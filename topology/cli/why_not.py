@@ -37,13 +37,13 @@ def why_not(
     from schemas.plain import to_plain
     from streams.records import system_clock
     from topology.configuration import load
-    from topology.moments import parse_duration_s, parse_moment, show_moment
+    from topology.moments import parse_duration_s, past_moment, show_moment
     from topology.past import open_past
     from topology.rules import rules_at_hand
 
     settings = load().settings
     zone = tz or settings.timezone
-    at_us = parse_moment(at, zone=zone, now_us=system_clock())
+    at_us = past_moment(at, zone=zone, now_us=system_clock())
     around_s = parse_duration_s(around)
 
     def moment(time_us: int) -> str:

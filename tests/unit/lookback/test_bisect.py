@@ -83,7 +83,7 @@ class GeneratedLog:
             event = self._inference(partition, offset, n) if topic == INFERENCES else self._result(partition, offset, n)
         position = SourcePosition(topic=topic, partition=partition, offset=offset, index=0)
         cause = Cause(position=position, event_id="c", correlation_id="c", traceparent="", now_us=START_US)
-        out = outgoing(event, cause=cause, partition=partition, source="test", time_us=START_US, schemas=SCHEMAS)
+        out = outgoing(event, cause=cause, source="test", time_us=START_US, schemas=SCHEMAS)
         return Record(
             topic=topic,
             partition=partition,

@@ -16,6 +16,7 @@ from schemas.errors import ContractError
 from schemas.events import AlertRaised, RolloutJudged
 from schemas.plain import to_plain
 from schemas.types import SourcePosition
+from streams.partitioning import partition_of
 from streams.past import Past
 from streams.records import Bounds, Record
 from tests.gate import PIPELINE, Gate
@@ -86,7 +87,6 @@ def test_a_release_names_who_promoted_it_and_on_what_verdict() -> None:
     gate = Gate()
     gate.put_in_force("r1")
     gate.register("r2", by="cy")
-    gate.loaded("r2")
     position = SourcePosition(topic="vision.commands", partition=0, offset=99, index=0)
     verdict = RolloutJudged(
         event_id=position.topic,  # type: ignore[arg-type]  # any id will do
@@ -98,8 +98,9 @@ def test_a_release_names_who_promoted_it_and_on_what_verdict() -> None:
         judged_at_us=gate.now_us,
     )
     cause = Cause(position=position, event_id="c", correlation_id="c", traceparent="", now_us=gate.now_us)
-    gate.log.append_now(outgoing(verdict, cause=cause, partition=0, source="monitor", time_us=gate.now_us, schemas=gate.schemas))
+    gate.log.append_now(outgoing(verdict, cause=cause, source="monitor", time_us=gate.now_us, schemas=gate.schemas))
     gate.promote("r2", by="dee", reason="better at night")
+    gate.loaded("r2")
     frame = gate.capture((CODE, 0.9))
     gate.process()
     release = explained(gate, frame.frame_id).release
@@ -304,3 +305,20 @@ def test_the_json_shape_holds(gate: Gate) -> None:
     assert list(plain["passage"]) == ["passage_id", "rules", "recorded", "votes", "tally", "agrees", "note"]
     assert list(plain["left_out"][0]["threshold"]) == ["name", "sent", "in_force", "set_by"]
     assert list(plain["steps"][0]) == ["ran", "pinned", "as_pinned"]
+
+
+def test_a_frame_that_another_partitioner_placed_is_followed() -> None:
+    """A sender with another hash puts frames elsewhere; what follows lies by its key, and both ways are found."""
+    gate = Gate(partitions=4)
+    gate.put_in_force()
+    elsewhere = next(p for p in range(4) if p != partition_of(b"gate-1", 4))
+    gate.displaced = elsewhere
+    frame = gate.capture((CODE, 0.9), passage="p")
+    gate.process()
+    found = explained(gate, frame.frame_id)
+    assert found.frame is not None
+    assert found.result is not None
+    assert (found.frame.position.partition, found.result.position.partition) == (elsewhere, partition_of(b"gate-1", 4))
+    assert found.missing == ()
+    for target in (str(found.frame.position), found.result.event_id):
+        assert explain(gate.past, target, rules=container_codes, device="gate-1").result == found.result

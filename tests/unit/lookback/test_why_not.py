@@ -9,6 +9,7 @@ from processors.lookback.likeness import likeness
 from processors.lookback.why_not import REASONS, WhyNot, why_not
 from processors.rules import container_codes
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, RELEASES, RESULTS
+from streams.partitioning import partition_of
 from streams.records import Outgoing
 from tests.gate import PIPELINE, SECOND, Gate
 from tests.unit.lookback.test_explain import Trimmed
@@ -163,7 +164,7 @@ def waiting() -> tuple[WhyNot, str]:
     gate.process("assess")
     return asked(
         gate
-    ), "frame #1 waits for infer: vision.assessments/1 offset 1 has not been worked on; its newest event is of offset 0"
+    ), "frame #1 waits for infer: vision.assessments/1/1 has not been worked on; its newest event is of vision.assessments/1/0"
 
 
 def dead_letter() -> tuple[WhyNot, str]:
@@ -194,7 +195,7 @@ def not_kept() -> tuple[WhyNot, str]:
     gate.process()
     past = replace(gate.past, log=Trimmed(gate, FRAMES, 1))  # type: ignore[arg-type]  # a wrapper
     found = why_not(past, device="gate-1", at_us=at_us, pipeline=PIPELINE, rules=container_codes)
-    return found, "is kept from offset 1 on"
+    return found, "what came before is not kept (vision.frames/1 from 1 on)"
 
 
 def silence() -> tuple[WhyNot, str]:
@@ -326,7 +327,7 @@ def test_nothing_on_the_log_explains_it() -> None:
     gate.process()
     found = asked(gate, expect=CODE)
     assert not found.explained
-    assert any("1 frames in the window" in line for line in found.checked)
+    assert any("1 frames of gate-1 in the window" in line for line in found.checked)
     assert any("1 assessed, 1 inferred, 1 derived" in line for line in found.checked)
 
 
@@ -383,3 +384,14 @@ def test_only_a_late_result_of_the_expected_text_is_late() -> None:
     gate.process()
     assert "late" not in reasons(asked(gate, at_us=at_us, expect=CODE))
     assert verdict(asked(gate, at_us=at_us)) == "late"
+
+
+def test_frames_that_another_partitioner_placed_are_in_the_window() -> None:
+    """A sender with another hash puts frames elsewhere; they are not taken for missing."""
+    gate = Gate(partitions=4)
+    gate.put_in_force()
+    gate.displaced = next(p for p in range(4) if p != partition_of(b"gate-1", 4))
+    gate.capture((CODE, 0.31))
+    gate.process()
+    found = asked(gate, expect=CODE)
+    assert (found.frames_count, verdict(found)) == (1, "below_threshold")
