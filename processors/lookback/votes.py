@@ -106,7 +106,7 @@ def _frames(past: Past, result: Entry, concluded: Conclusion) -> tuple[Entry, ..
             continue
         entry = entry_of(record, past)
         of = getattr(entry.event, "conclusion", None)
-        if of is None or of.passage_id != concluded.passage_id or of.frames_count > concluded.frames_count:
+        if of is None or of.passage_id != concluded.passage_id:
             continue
         if entry.event_id in found or len(found) < concluded.frames_count:
             found[entry.event_id] = entry

@@ -292,6 +292,9 @@ def test_what_changed_elsewhere_is_no_suspect() -> None:
         session=lambda n: "s1" if n < CHANGE + 150 else "s2",
     )
     assert asked(log).suspects == ()
+    whole = GeneratedLog(count=1_000, low=stepped(500, 0.05, 0.6), session=lambda n: "s1" if n < 600 else "s2")
+    assert abs(number(asked(whole), whole) - 500) < 20
+    assert asked(whole).suspects == ()
 
 
 def test_the_first_of_two_changes_is_found() -> None:

@@ -180,6 +180,9 @@ def test_a_frame_that_was_sent_again_is_told_by_its_first_copy(gate: Gate) -> No
     again = explained(gate, str(found.frame.repeats[0]))
     assert again.assessment == found.assessment
     assert again.result == found.result
+    rejected = next(e for e in found.assessment.repeats if e.offset > found.assessment.position.offset)
+    by_rejection = explained(gate, str(rejected))
+    assert (by_rejection.assessment, by_rejection.result) == (found.assessment, found.result)
 
 
 def test_an_alert_is_explained_with_what_cleared_it() -> None:
@@ -230,7 +233,8 @@ def test_what_is_not_kept_is_said_in_its_place(gate: Gate, topic: str, part: str
     log = Trimmed(gate, topic, 0 if hole else 3, frozenset({2}) if hole else frozenset())
     found = explained(gate, target, replace(gate.past, log=log, source="incident.hsb"))  # type: ignore[arg-type]  # a wrapper
     assert getattr(found, part) is None
-    assert [m.part for m in found.missing if m.part == part] == [part]
+    (why,) = [m.why for m in found.missing if m.part == part]
+    assert ("is kept from offset 3 on" in why) is not hole
     assert found.frame_ref.sequence == 2
     assert "missing" in text(found)
     others = {"frame", "assessment", "inference", "result"} - {part}
