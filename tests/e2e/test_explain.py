@@ -7,6 +7,7 @@ import pytest
 
 from schemas.catalogue import RESULTS
 from schemas.codec import decode
+from schemas.events import ResultDerived
 from streams.partitioning import partition_of
 from tests.e2e.deployment import R1, Deployment
 from tests.e2e.pictures import code_of
@@ -28,7 +29,8 @@ def test_a_result_is_explained(at_work: Deployment, tmp_path: Path) -> None:
     """By position, by its id and by its frame's: models, promotion, thresholds, votes and pictures, as text, JSON and page."""
     partition = partition_of(DEVICE.encode(), len(at_work.log.partitions(RESULTS)))
     kept = at_work.log.read(RESULTS, partition, 0, at_work.log.bounds(RESULTS, partition).end)
-    mine = next(r for r in kept if r.key == DEVICE.encode() and decode(r.value, RESULTS, at_work.schemas).frame.sequence == 7)
+    results = ((r, decode(r.value, RESULTS, at_work.schemas)) for r in kept if r.key == DEVICE.encode())
+    mine = next(r for r, event in results if isinstance(event, ResultDerived) and event.frame.sequence == 7)
     file = tmp_path / "result.html"
     answer = at_work.hindsight("explain", f"vision.results/{partition}/{mine.offset}", "--format", "json", "--html", str(file))
     assert answer.returncode == 0, answer.stderr
