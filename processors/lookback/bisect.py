@@ -94,11 +94,11 @@ def bisect(
         LogUnavailableError: the log does not answer.
     """
     sampler = Sampler(past=past, where=parse_where(where), from_us=from_us, to_us=to_us, device=device, rules=rules)
-    say(f"{sampler.count} results in the window")
     if sampler.count <= _WHOLE:
         piece = sampler.all_between(*sampler.line(), more=0)
         sampler.hold_names()
         return _answer(past, sampler, pipeline, piece, first_split(_holds(piece)), [])
+    say(f"{sampler.count} results in the window; sampling them")
     places, windows = _windows(sampler)
     sampler.hold_names()
     rough = _roughly(places, windows)

@@ -19,6 +19,7 @@ from streams.past import Past
 
 LATE_S = 900.0
 _FRAMES_MOST = 5000
+_MANY = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,8 @@ def gather(past: Past, device: str, *, at_us: int, around_s: float, say: Say = l
     sent = [e for p, (first, stop) in spans.items() for e in _sent(past, device, p, first, stop, from_us, to_us)]
     sent.sort(key=lambda e: (e.place.appended_at_us, e.place.partition, e.place.offset))
     frames = [e for e in sent if isinstance(e.event, (FrameCaptured, FrameRefused))]
-    say(f"{len(frames)} frames of {device} in the window; following each")
+    if len(frames) > _MANY:
+        say(f"{len(frames)} frames of {device} in the window; following each")
     stories = _stories(past, frames)
     befores = [e for p, (first, _) in spans.items() if (e := _next_to(past, device, p, first, forward=False)) is not None]
     afters = [e for p in spans if (e := _next_to(past, device, p, _after(past, p, to_us), forward=True)) is not None]
