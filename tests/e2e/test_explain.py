@@ -1,4 +1,4 @@
-"""`hindsight explain`, `why-not` and `bisect` on a live log of real servers and real models."""
+"""`hindsight explain` on a live log of real servers and real models."""
 
 import json
 from pathlib import Path
