@@ -1,5 +1,6 @@
 """Moments as people type them: RFC 3339, "2026-11-22 03:47", "last tue 03:47", "10m ago", "now"."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -74,6 +75,18 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ContractError(f"there is no time zone {name!r}", do="use a name such as Europe/Berlin or UTC") from error
+
+
+def parse_duration_s(text: str) -> float:
+    """Seconds of a span as people type it: "30s", "5m", "1.5h", "2d", or a bare number of seconds.
+
+    Raises:
+        ContractError: it is none, or not above zero.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min|h|d)?\s*", text)
+    if found is None or not float(found[1]):
+        raise ContractError(f"{text!r} is no span of time", do='try "30s", "5m" or "1h"')
+    return float(found[1]) * {"ms": 0.001, "m": 60, "min": 60, "h": 3600, "d": 86400}.get(found[2] or "s", 1)
 
 
 def _rfc3339(text: str) -> datetime | None:

@@ -80,7 +80,7 @@ def fold(rules: Rules, state: DevicePassages, event: Inferred) -> DevicePassages
         return state
     passage = state.passages.get(passage_id, Passage())
     vote = rules.ballot(_readings(rules, event))
-    counted = Passage(frames_count=passage.frames_count + 1, votes=_with_vote(passage.votes, vote))
+    counted = Passage(frames_count=passage.frames_count + 1, votes=with_vote(passage.votes, vote))
     wanted = tuple(a.kind for a in rules.alerts(conclude(passage_id, counted)))
     counted = Passage(frames_count=counted.frames_count, votes=counted.votes, alerts=wanted)
     order = (*(p for p in state.order if p != passage_id), passage_id)[-_PASSAGES_KEPT:]
@@ -108,7 +108,8 @@ def conclude(passage_id: str, passage: Passage) -> Conclusion:
     )
 
 
-def _with_vote(votes: Mapping[str, Votes], vote: Reading | None) -> Mapping[str, Votes]:
+def with_vote(votes: Mapping[str, Votes], vote: Reading | None) -> Mapping[str, Votes]:
+    """The votes with one more counted; None is a frame that does not vote."""
     if vote is None:
         return votes
     old = votes.get(vote.label, Votes(kind=vote.kind, valid=vote.valid, frames=0, confidence_sum=0.0))

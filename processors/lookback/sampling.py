@@ -1,0 +1,256 @@
+"""Results with their inferences, read a window at a time from anywhere on the log, and counted.
+
+A place on the line is an offset where one partition is asked, and a moment in ms where several are. Records that were
+written twice are taken once.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from processors.lookback.scan import Entry, Place, entry_of, is_type
+from processors.lookback.where import Where
+from processors.rules.contract import Rules
+from schemas.catalogue import INFERENCES, RESULTS
+from schemas.errors import ContractError
+from schemas.events import InferenceCompleted, ResultDerived
+from streams.partitioning import partition_of
+from streams.past import Past
+from streams.records import Record
+
+_RUN_GAP = 64
+_FOREIGN_MOST = 40
+
+FIELDS: Mapping[str, str] = {
+    "outcome": "read, nothing_read, failed or skipped",
+    "release": "the release that read the frame",
+    "rules": "name and version of the rules",
+    "detail": "why, when it failed or was skipped",
+    "label": "text of the reading that the frame votes for; where none votes, of the surest one",
+    "kind": "that reading's kind",
+    "valid": "whether that reading verifies itself",
+    "confidence": "that reading's confidence",
+    "labels": "texts of all readings, as a list",
+    "kinds": "kinds of all readings, as a list",
+    "readings_count": "how many readings",
+    "passage_label": "what the passage says with this frame counted",
+    "passage_valid": "whether that verifies itself",
+    "detection_score": "the detector's score of that reading's place",
+    "observations_count": "how many observations of the models",
+    "candidates_count": "how many candidates were left out",
+    "duration_ms": "time of the call",
+    "attempts": "calls made",
+    "endpoint": "the inference server",
+    "failed_step": "the step that failed",
+    "error_class": "how it failed",
+    "device": "the device",
+    "session": "the device's session",
+    "sequence": "the frame's number in it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One result with what can be asked of it. `thresholds` and `runtime` are the inference's; empty when it is not kept."""
+
+    place: Place
+    result_id: str
+    frame_id: str
+    device: str
+    session: str
+    sequence: int
+    holds: bool
+    release: str
+    rules: str
+    endpoint: str
+    releases_offset: int
+    thresholds: Mapping[str, float]
+    runtime: Mapping[str, str]
+    said: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Sampler:
+    """Reads windows of results between two moments, and counts what it read.
+
+    Args:
+        device: Only this device's results.
+        rules: What to ask which reading a frame votes for.
+    """
+
+    past: Past
+    where: Where
+    from_us: int
+    to_us: int
+    device: str | None = None
+    rules: Rules | None = None
+    records_read: int = 0
+    spans: dict[int, tuple[int, int]] = field(default_factory=dict)
+    unknown: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        log, partitions = self.past.log, self.past.log.partitions(RESULTS)
+        if self.device is not None and partitions:
+            partitions = (partition_of(self.device.encode(), len(partitions)),)
+        for p in partitions:
+            earliest = log.bounds(RESULTS, p).earliest
+            start = max(earliest, log.offset_at(RESULTS, p, self.from_us // 1000))
+            self.spans[p] = (start, max(start, log.offset_at(RESULTS, p, self.to_us // 1000 + 1)))
+
+    @property
+    def count(self) -> int:
+        """Records of results between the two moments, those of other devices included."""
+        return sum(stop - start for start, stop in self.spans.values())
+
+    def line(self) -> tuple[int, int]:
+        """First place, and the one after the last: offsets for one partition, ms for several."""
+        if len(self.spans) == 1:
+            return next(iter(self.spans.values()))
+        return self.from_us // 1000, self.to_us // 1000 + 1
+
+    def cut(self, place: int) -> dict[int, int]:
+        """Where each partition is cut at a place of the line."""
+        if len(self.spans) == 1:
+            return {p: min(max(place, start), stop) for p, (start, stop) in self.spans.items()}
+        log = self.past.log
+        return {p: min(max(log.offset_at(RESULTS, p, place), start), stop) for p, (start, stop) in self.spans.items()}
+
+    def between(self, low: int, high: int) -> int:
+        """How many records lie between two places."""
+        first, last = self.cut(low), self.cut(high)
+        return sum(max(0, last[p] - first[p]) for p in first)
+
+    def window(self, place: int, size: int) -> list[Row]:
+        """About so many rows from a place on, in the order of the line; fewer where the line ends."""
+        share = -(-size // max(1, len(self.spans)))
+        starts = self.cut(place)
+        rows = [row for p, start in starts.items() for row in self._rows(p, start, self.spans[p][1], share)]
+        return self._ordered(rows)
+
+    def all_between(self, low: int, high: int, *, more: int) -> list[Row]:
+        """Every row between two places, and some after the second."""
+        first, last = self.cut(low), self.cut(high)
+        rows = []
+        for p, start in first.items():
+            stop = min(self.spans[p][1], last[p] + more)
+            rows += self._rows(p, start, stop, stop - start)
+        return self._ordered(rows)
+
+    def _ordered(self, rows: list[Row]) -> list[Row]:
+        return sorted(rows, key=lambda r: (r.place.appended_at_us, r.place.partition, r.place.offset))
+
+    def _rows(self, partition: int, start: int, stop: int, most: int) -> list[Row]:
+        """Rows of one partition from an offset on, first copies only."""
+        results: dict[str, Entry] = {}
+        for record in self._read(RESULTS, partition, start, min(stop, start + most * _FOREIGN_MOST + 1000)):
+            if len(results) >= most:
+                break
+            if (self.device is not None and record.key != self.device.encode()) or not is_type(record, "ResultDerived"):
+                continue
+            entry = entry_of(record, self.past)
+            if isinstance(entry.event, ResultDerived):
+                results.setdefault(entry.event_id, entry)
+        inferences = self._inferences(list(results.values()))
+        return [self._row(e, inferences.get((e.event.source.partition, e.event.source.offset))) for e in results.values()]
+
+    def _inferences(self, results: Sequence[Entry]) -> dict[tuple[int, int], Any]:
+        """The inferences of results, by partition and offset; read in runs, since sources of neighbours are neighbours."""
+        found: dict[tuple[int, int], Any] = {}
+        for partition in sorted({e.event.source.partition for e in results}):
+            wanted = sorted({e.event.source.offset for e in results if e.event.source.partition == partition})
+            for first, last in _runs(wanted):
+                for record in self._read(INFERENCES, partition, first, last + 1):
+                    if record.offset in wanted and (event := entry_of(record, self.past).event) is not None:
+                        found[partition, record.offset] = event
+        return found
+
+    def _read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+        if partition not in self.past.log.partitions(topic):
+            return
+        for record in self.past.log.read(topic, partition, start, stop):
+            self.records_read += 1
+            yield record
+
+    def _row(self, entry: Entry, inference: Any) -> Row:
+        event: ResultDerived = entry.event
+        thresholds = dict(getattr(inference, "parameters", {}))
+        fields = {**_fields(event, inference, self.rules), **{n: v for n, v in thresholds.items() if n not in FIELDS}}
+        self.unknown |= self.where.names - fields.keys()
+        self.known |= fields.keys()
+        labels = ", ".join(r.label for r in event.readings)
+        return Row(
+            place=entry.place,
+            result_id=entry.event_id,
+            frame_id=event.frame.frame_id,
+            device=event.frame.device_id,
+            session=event.frame.session_id,
+            sequence=event.frame.sequence,
+            holds=self.where.holds(fields),
+            release=event.release or "none",
+            rules=event.rules,
+            endpoint=getattr(inference, "endpoint", ""),
+            releases_offset=getattr(inference, "releases_offset", -1),
+            thresholds=thresholds,
+            runtime=dict(getattr(inference, "runtime", {})),
+            said=f"{event.outcome} {labels or event.detail}".strip(),
+        )
+
+    def hold_names(self) -> None:
+        """Names that are no field and that no inference has as a threshold are a mistake, and not something missing.
+
+        Raises:
+            ContractError: there is such a name.
+        """
+        if nowhere := sorted(self.unknown - self.known):
+            raise ContractError(
+                f"--where names {', '.join(nowhere)}, which no result here has", do=f"choose from {', '.join(sorted(self.known))}"
+            )
+
+
+def _fields(event: ResultDerived, inference: Any, rules: Rules | None) -> dict[str, Any]:
+    ballot = rules.ballot(event.readings) if rules is not None else None
+    leading = ballot if ballot is not None else max(event.readings, key=lambda r: r.confidence, default=None)
+    seen = inference.observations if isinstance(inference, InferenceCompleted) else ()
+    score = next((o.detection_score for o in seen if leading is not None and o.index == leading.observation_index), None)
+    concluded = event.conclusion
+    duration_us = getattr(inference, "duration_us", None)
+    return {
+        "outcome": event.outcome,
+        "release": event.release,
+        "rules": event.rules,
+        "detail": event.detail,
+        "label": leading.label if leading is not None else None,
+        "kind": leading.kind if leading is not None else None,
+        "valid": leading.valid if leading is not None else None,
+        "confidence": leading.confidence if leading is not None else None,
+        "labels": [r.label for r in event.readings],
+        "kinds": [r.kind for r in event.readings],
+        "readings_count": len(event.readings),
+        "passage_label": concluded.label if concluded is not None else None,
+        "passage_valid": concluded.valid if concluded is not None else None,
+        "detection_score": score,
+        "observations_count": len(seen) if inference is not None else None,
+        "candidates_count": len(getattr(inference, "candidates", ())) if inference is not None else None,
+        "duration_ms": duration_us / 1000 if duration_us is not None else None,
+        "attempts": getattr(inference, "attempts", None),
+        "endpoint": getattr(inference, "endpoint", None),
+        "failed_step": getattr(inference, "failed_step", None),
+        "error_class": getattr(inference, "error_class", None),
+        "device": event.frame.device_id,
+        "session": event.frame.session_id,
+        "sequence": event.frame.sequence,
+    }
+
+
+def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each run of offsets that lie close together."""
+    first = last = None
+    for offset in offsets:
+        if last is not None and offset - last > _RUN_GAP:
+            assert first is not None, "a run that ends has begun"
+            yield first, last
+            first = offset
+        first, last = offset if first is None else first, offset
+    if first is not None and last is not None:
+        yield first, last
