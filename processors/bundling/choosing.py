@@ -139,7 +139,8 @@ class Choosing:
 
     def _want_cause(self, source: SourcePosition) -> None:
         span = self._spans.get((source.topic, source.partition))
-        if span is not None and span.log.earliest <= source.offset < span.earliest:
+        # Some of these are held for the sake of states anyway; they are wanted all the same, with what they need in turn.
+        if span is not None and span.log.earliest <= source.offset < span.start:
             self._wanted.add_record(source.topic, source.partition, source.offset)
 
     def _want_blob(self, blob: BlobRef) -> None:

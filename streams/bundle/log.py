@@ -17,7 +17,7 @@ from streams.bundle.manifest import Partition, Segment
 from streams.bundle.segments import Item, LeftOut, decompress, items
 from streams.records import Bounds, Record
 
-_KEPT_BYTES = 24 * 2**20
+_KEPT_BYTES = 12 * 2**20
 _NOTHING_NEW_S = 0.02
 
 
