@@ -5,8 +5,9 @@ is: so every lineage that the window shows is whole, as far as the log still hol
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
 
 from processors.bundling.spans import Snapshot, Span, Window, parts_of
 from processors.bundling.wanted import Wanted
@@ -166,13 +167,24 @@ class Choosing:
                 yield topic, partition, *run
 
 
-def blobs_of(event: Any) -> Iterator[BlobRef]:
+def blobs_of(value: Any) -> Iterator[BlobRef]:
     """Every blob that an event names, however deep."""
-    if isinstance(event, BlobRef):
-        yield event
-    elif isinstance(event, tuple):
-        for part in event:
+    if isinstance(value, BlobRef):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
             yield from blobs_of(part)
-    elif is_dataclass(event):
-        for field in fields(event):
-            yield from blobs_of(getattr(event, field.name))
+    elif is_dataclass(value):
+        for name in _fields_with_blobs(type(value)):
+            yield from blobs_of(getattr(value, name))
+
+
+@cache
+def _fields_with_blobs(cls: type) -> tuple[str, ...]:
+    return tuple(name for name, kind in get_type_hints(cls).items() if _may_name_blobs(kind))
+
+
+def _may_name_blobs(kind: Any) -> bool:
+    if kind is BlobRef or (isinstance(kind, type) and is_dataclass(kind) and _fields_with_blobs(kind)):
+        return True
+    return any(_may_name_blobs(part) for part in get_args(kind))

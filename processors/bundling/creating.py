@@ -46,12 +46,15 @@ def create_bundle(past: Past, path: Path, order: Order, progress: Progress = lam
     Args:
         progress: Told what is counted, how many are done, and of how many.
     Raises:
-        ContractError: the window holds no time, or the file is there already, or cannot be written.
+        ContractError: the window holds no time, or the past is itself a bundle, or the file is there already, or cannot be
+            written, or retention cut the log meanwhile.
         TransientError: a server does not answer.
     """
     window = order.window
     if window.from_us > window.to_us:
         raise ContractError("the window ends before it begins")
+    if past.scope is not None:
+        raise ContractError(f"{past.source} is a bundle already, and bundles are made of the live log")
     try:
         with BundleWriter(path) as writer, Wanted(path.absolute().parent) as wanted:
             snapshots = newest_snapshots(past, window)
@@ -76,6 +79,10 @@ def _write_records(
         items = _told(_items(past, window, span, wanted), done, total, progress)
         writer.add_partition(span.topic, span.partition, earliest=span.earliest, end=span.stop, log=span.log, items=items)
         done += span.stop - span.earliest
+        if past.log.bounds(span.topic, span.partition).earliest > span.earliest < span.stop:
+            raise ContractError(
+                f"records of {span.topic} {span.partition} were removed while the bundle was made", do="make it again"
+            )
     progress("records written", total, total)
 
 

@@ -40,7 +40,7 @@ class BundleWriter:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(f"{path.name}.partial")
+        self._partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         if path.exists():
             raise ContractError(f"{path} is there already", do="name another file, or remove it first")
         try:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from schemas.types import BlobRef, EventId, ModelFile, ReleaseStep, SourcePositi
 from streams.bundle import open_bundle, verify_bundle
 from streams.bundle.manifest import Manifest
 from streams.past import Past
-from streams.records import Outgoing, Position
+from streams.records import Bounds, Outgoing, Position, Record
 from tests.bundles import PIPELINE, START_US, World, bundled, run_of
 
 
@@ -356,13 +357,33 @@ def test_a_window_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_of_a_bundle_is_a_smaller_bundle(tmp_path: Path) -> None:
-    """A bundle is a past like any other: a shorter window of it can be cut out with no server."""
-    world = run_of(["gate-1", "gate-2"], 6, partitions=1)
-    bundled(world.past(), tmp_path / "a.hsb")
-    with open_bundle(tmp_path / "a.hsb") as past:
-        bundled(past, tmp_path / "b.hsb", from_us=START_US + 20_000, devices=["gate-1"])
-    with open_bundle(tmp_path / "b.hsb") as past:
-        at_us = world.now_us
-        live = view_at(world.log, world.schemas, VIEWS["device_results"], "gate-1", at_us)
-        assert view_at(past.log, past.schemas, VIEWS["device_results"], "gate-1", at_us) == live
+def test_a_bundle_is_made_of_the_live_log_only(tmp_path: Path) -> None:
+    """A bundle made of one would claim to know what was left out of the first."""
+    bundled(run_of(["gate-1"], 1).past(), tmp_path / "a.hsb")
+    with open_bundle(tmp_path / "a.hsb") as past, pytest.raises(ContractError, match="is a bundle already"):
+        bundled(past, tmp_path / "b.hsb")
+
+
+def test_a_log_that_is_cut_meanwhile_is_found_out(tmp_path: Path) -> None:
+    """Retention removed records between the two readings: no bundle, rather than one that claims to have them."""
+    world = run_of(["gate-1"], 3, partitions=1)
+
+    class Cut:
+        def __init__(self) -> None:
+            self.reads = 0
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(world.log, name)
+
+        def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
+            self.reads += topic == RESULTS
+            return world.log.read(topic, partition, max(start, 1) if self.reads > 1 else start, stop)
+
+        def bounds(self, topic: str, partition: int) -> Bounds:
+            found = world.log.bounds(topic, partition)
+            return Bounds(earliest=1, end=found.end) if self.reads > 1 and topic == RESULTS else found
+
+    past = Past(log=Cut(), schemas=world.schemas, blobs=world.blobs, source="x")  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match="were removed while"):
+        bundled(past, tmp_path / "a.hsb")
+    assert list(tmp_path.iterdir()) == []
