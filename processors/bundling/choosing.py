@@ -175,7 +175,7 @@ def blobs_of(value: Any) -> Iterator[BlobRef]:
         for part in value:
             yield from blobs_of(part)
     elif is_dataclass(value):
-        for name in _fields_with_blobs(type(value)):
+        for name in _fields_with_blobs(type(value)):  # type: ignore[arg-type]  # a class can be hashed
             yield from blobs_of(getattr(value, name))
 
 
