@@ -57,6 +57,7 @@ def test_what_caused_a_record_of_the_window_is_in_it(tmp_path: Path) -> None:
         assert held(past, INFERENCES) == [inferred.offset]
         assert held(past, FRAMES) == [captured.offset]
         assert past.log.bounds(FRAMES, 0).earliest == 6
+        assert past.log.offset_at(FRAMES, 0, 0) == 6, "what lies alone before is no part of the window"
         assert past.blobs.get(frame.blob) == b"image gate-1 0"
     assert manifest.blobs.count == 1
 
