@@ -53,13 +53,13 @@ def create(
     from streams.records import system_clock
     from topology.commands import who
     from topology.configuration import load as load_settings
-    from topology.moments import parse_moment
+    from topology.moments import parse_moment, past_moment
     from topology.past import open_past
 
     settings, now_us = load_settings().settings, system_clock()
     zone = tz or settings.timezone
     window = Window(
-        from_us=parse_moment(since, zone=zone, now_us=now_us),
+        from_us=past_moment(since, zone=zone, now_us=now_us),
         to_us=min(parse_moment(until, zone=zone, now_us=now_us), now_us),
         devices=frozenset(device) if device else None,
         pipeline=settings.pipeline.name,
