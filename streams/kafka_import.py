@@ -28,6 +28,7 @@ from streams.records import BESIDE_VALUE_BYTES, LONGEST_RECORD_BYTES, Record
 FILLED = "hindsight_left_out"
 _TIMEOUT_S = 15.0
 _FLUSH_S = 300.0
+_POLLED_EACH = 500
 _DO = "check that Kafka runs: `hindsight status`"
 _CONFIG = {"message.timestamp.type": "CreateTime", "retention.ms": "-1", "cleanup.policy": "delete"}
 
@@ -67,6 +68,7 @@ class KafkaImport:
             }
         )
         self._wrong = ""
+        self._queued = self._arrived = 0
 
     def readers(self) -> tuple[str, ...]:
         """Groups of this namespace that somebody reads with right now: a worker would take the imported records for new ones.
@@ -117,12 +119,13 @@ class KafkaImport:
             LogUnavailableError: the broker refuses.
         """
         name, next_offset, filled = self._namespace.topic(topic), 0, 0
+        self._queued = self._arrived = 0
         for offset, at_ms, record in records:
-            for empty in range(next_offset, offset + (record is None)):
-                self._produce(name, partition, empty, at_ms, None)
+            for _ in range(next_offset, offset + (record is None)):
+                self._produce(name, partition, at_ms, None)
                 filled += 1
             if record is not None:
-                self._produce(name, partition, offset, at_ms, record)
+                self._produce(name, partition, at_ms, record)
             next_offset = offset + 1
         self._flush(name)
         return filled
@@ -140,27 +143,32 @@ class KafkaImport:
         except KafkaException as error:
             raise _unavailable(f"deleting before {before} of {at.topic}", error) from error
 
-    def _produce(self, name: str, partition: int, offset: int, at_ms: int, record: Record | None) -> None:
+    def _produce(self, name: str, partition: int, at_ms: int, record: Record | None) -> None:
         what: dict[str, Any] = {"headers": [(FILLED, b"1")]}
         if record is not None:
             what = {"key": record.key, "value": record.value, "headers": list(record.headers)}
-
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            if not self._wrong and error is not None:
-                self._wrong = f"writing to {name}: {error}"
-            elif not self._wrong and message.offset() != offset:
-                self._wrong = f"{name}/{partition}/{offset} came to lie at {message.offset()}: somebody else writes there too"
-
         while True:
             try:
-                self._producer.produce(name, partition=partition, timestamp=max(0, at_ms), on_delivery=delivered, **what)
+                self._producer.produce(name, partition=partition, timestamp=max(0, at_ms), on_delivery=self._delivered, **what)
                 break
             except BufferError:
                 self._producer.poll(0.05)
+                self._hold()
             except KafkaException as error:
                 raise _unavailable(f"writing to {name}", error) from error
-        self._producer.poll(0)
-        self._hold()
+        self._queued += 1
+        if self._queued % _POLLED_EACH == 0:
+            self._producer.poll(0)
+            self._hold()
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        """Answers come in the order of the records, which lie from offset 0 on; one that does not is not alone there."""
+        place = f"{message.topic()}/{message.partition()}"
+        if not self._wrong and error is not None:
+            self._wrong = f"writing to {place}: {error}"
+        elif not self._wrong and message.offset() != self._arrived:
+            self._wrong = f"{place}/{self._arrived} came to lie at {message.offset()}: somebody else writes there too"
+        self._arrived += 1
 
     def _flush(self, name: str) -> None:
         left = self._producer.flush(_FLUSH_S)

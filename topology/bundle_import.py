@@ -6,14 +6,16 @@ schema do the values carry that id. How: docs/how-to/incident-bundles.md.
 
 import json
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from schemas.catalogue import DEAD_LETTERS, EVENT_BY_NAME, full_name, subject
 from schemas.errors import ContractError, DecodeError
 from schemas.types import BlobRef
-from streams.bundle.blobs import STORED, BundleBlobs
+from streams.bundle.blobs import STORED, BundleBlobs, Row
 from streams.bundle.file import BundleFile
 from streams.bundle.log import BundleLog
 from streams.bundle.manifest import Manifest, Partition
@@ -27,6 +29,7 @@ from topology import wiring
 from topology.settings import Settings
 
 _ID = struct.Struct(">bI")
+_PUT_AT_ONCE = 8
 
 Progress = Callable[[str, int, int], None]
 
@@ -136,15 +139,26 @@ def _subject(text: str, number: int) -> str:
 
 
 def _put_blobs(file: BundleFile, settings: Settings, progress: Progress) -> int:
+    """Several at once, a bounded number of them in memory."""
     store = wiring.blob_store(settings)
     store.make_bucket()
     held, count, total = BundleBlobs(file), 0, file.manifest.blobs.count
-    for row in held.rows():
-        if row.kind == STORED:
-            ref = BlobRef(sha256=row.sha256, size_bytes=row.size_bytes, media_type="application/octet-stream")
-            store.put(held.get(ref), ref.media_type)
-            count += 1
-            progress("blobs", count, total)
+
+    def put(row: Row) -> None:
+        ref = BlobRef(sha256=row.sha256, size_bytes=row.size_bytes, media_type="application/octet-stream")
+        store.put(held.get(ref), ref.media_type)
+
+    under_way: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(_PUT_AT_ONCE, thread_name_prefix="blobs") as threads:
+        for row in held.rows():
+            if row.kind == STORED:
+                under_way.append(threads.submit(put, row))
+                count += 1
+            if len(under_way) >= _PUT_AT_ONCE:
+                under_way.popleft().result()
+                progress("blobs", count, total)
+        for one in under_way:
+            one.result()
     return count
 
 
