@@ -6,6 +6,7 @@
     |   |-- UnknownEventError     a type that this topic does not hold
     |   |-- DigestError           bytes that do not match their digest
     |   |-- BlobGoneError         bytes that were removed, and why
+    |   |-- BundleError           a bundle that is damaged, or none, or does not hold what is asked of it
     |   `-- FrameRefusedError     a frame that the door does not let in
     |-- TransientError        retry with backoff and a deadline; the position does not advance
     |   |-- LogUnavailableError, RegistryUnavailableError, ViewStoreUnavailableError,
@@ -45,6 +46,14 @@ class DigestError(ContractError):
 
 class BlobGoneError(ContractError):
     """Bytes that are no longer in the blob store."""
+
+
+class BundleError(ContractError):
+    """An incident bundle that is damaged, or is none, or does not hold what is asked of it; `entry` is the part of the file."""
+
+    def __init__(self, message: str, *, entry: str = "", do: str = "") -> None:
+        super().__init__(f"{entry}: {message}" if entry else message, do=do)
+        self.entry = entry
 
 
 class FrameRefusedError(ContractError):

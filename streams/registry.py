@@ -8,7 +8,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas import avro_files
 from schemas.catalogue import TOPIC_OF, subject
-from schemas.errors import ConfigurationError, DecodeError, RegistryUnavailableError
+from schemas.errors import ConfigurationError, ContractError, DecodeError, RegistryUnavailableError
 from streams.names import Namespace
 
 COMPATIBILITY = "FULL_TRANSITIVE"
@@ -61,6 +61,24 @@ class RegistrySchemas:
         """
         for event in TOPIC_OF:
             self.id_of(event)
+
+    def register_text(self, name: str, text: str) -> int:
+        """Register a schema that somebody else wrote with, under a subject of this namespace; gives its id here.
+
+        Args:
+            name: The subject, without the namespace.
+        Raises:
+            ContractError: the registry refuses it.
+            RegistryUnavailableError: no answer.
+        """
+        try:
+            return int(self._client.register_schema(f"{self._prefix}{name}", Schema(text, "AVRO")))
+        except SchemaRegistryError as error:
+            if error.http_status_code in (409, 422):
+                raise ContractError(f"the registry does not take a schema as {name}: {error}") from error
+            raise _unavailable(error) from error
+        except Exception as error:  # the client lets its HTTP library's errors through
+            raise _unavailable(error) from error
 
     def is_registered(self, event: type) -> bool:
         """Whether the registry holds the event's newest schema as it is here; asks it every time.

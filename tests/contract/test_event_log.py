@@ -1,32 +1,72 @@
-"""The `EventLog` port: the in-memory twin and real Kafka keep the same promises."""
+"""The `EventLog` port: the in-memory twin, real Kafka and a bundle keep the same promises.
+
+A bundle takes no records: it is made anew of the twin whenever something was written. What is written while somebody follows
+is nothing that it could promise.
+"""
 
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.catalogue import FRAMES, RELEASES
+from schemas.codec import FixedSchemas
 from schemas.errors import LogUnavailableError
 from streams import kafka_log
+from streams.bundle import open_bundle
 from streams.kafka_appender import KafkaAppender
 from streams.kafka_log import KafkaEventLog
-from streams.memory import MemoryLog
+from streams.memory import MemoryBlobStore, MemoryLog
 from streams.names import Namespace
 from streams.partitioning import partition_of
+from streams.past import Past
 from streams.records import Outgoing, system_clock
 from streams.topics import Topics
+from tests.bundles import bundled
 
 PARTITIONS = 4
 
 
+class Bundled:
+    """What a bundle of all that the twin holds says, made anew for every question."""
+
+    def __init__(self, memory: MemoryLog, folder: Path) -> None:
+        self._memory = memory
+        self._folder = folder
+        self._made = 0
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*arguments: Any) -> Any:
+            self._made += 1
+            path = self._folder / f"{self._made}.hsb"
+            bundled(Past(log=self._memory, schemas=FixedSchemas(), blobs=MemoryBlobStore(), source="memory"), path)
+            with open_bundle(path) as past:
+                found = getattr(past.log, name)(*arguments)
+                return iter(list(found)) if name == "read" else found
+
+        return ask
+
+
 @pytest.fixture(params=["memory", "kafka"])
-def both(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
+def growing(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
     """An event log, and an appender that writes to what it reads."""
-    if request.param == "memory":
+    yield from _made(request)
+
+
+@pytest.fixture(params=["memory", "kafka", "bundle"])
+def both(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
+    """The same, and a bundle too."""
+    yield from _made(request)
+
+
+def _made(request: pytest.FixtureRequest) -> Iterator[tuple[Any, Any]]:
+    if request.param in ("memory", "bundle"):
         memory = MemoryLog(system_clock, partitions=PARTITIONS)
-        yield memory, memory
+        log = memory if request.param == "memory" else Bundled(memory, request.getfixturevalue("tmp_path"))
+        yield log, memory
         return
     stack, namespace = request.getfixturevalue("stack"), request.getfixturevalue("namespace")
     kafka = stack.endpoints.kafka_bootstrap
@@ -129,9 +169,9 @@ def test_a_record_that_comes_while_an_offset_is_asked_for_is_not_before_it(
     log.close()
 
 
-def test_follow_gives_what_is_there_and_what_comes(both: tuple[Any, Any]) -> None:
+def test_follow_gives_what_is_there_and_what_comes(growing: tuple[Any, Any]) -> None:
     """From the given offsets of the given partitions only, then None while nothing is new, then what was written since."""
-    log, appender = both
+    log, appender = growing
     write(appender, record(b"old"), record(b"a"), record(b"b", partition=1), record(b"other", partition=2))
     stopped: list[bool] = []
     following = log.follow(FRAMES, {0: 1, 1: 0}, lambda: bool(stopped))
@@ -150,6 +190,21 @@ def test_follow_gives_what_is_there_and_what_comes(both: tuple[Any, Any]) -> Non
     assert take(1) == [b"new"]
     stopped.append(True)
     assert [r for r in following if r is not None] == []
+
+
+def test_following_a_bundle_gives_what_is_there(tmp_path: Path) -> None:
+    """From the given offsets on, then None for ever, until it is stopped."""
+    memory = MemoryLog(system_clock, partitions=PARTITIONS)
+    write(memory, record(b"old"), record(b"a"), record(b"b", partition=1), record(b"other", partition=2))
+    path = tmp_path / "followed.hsb"
+    bundled(Past(log=memory, schemas=FixedSchemas(), blobs=MemoryBlobStore(), source="memory"), path)
+    with open_bundle(path) as past:
+        stopped: list[bool] = []
+        following = past.log.follow(FRAMES, {0: 1, 1: 0}, lambda: bool(stopped))
+        found = [next(following) for _ in range(5)]
+        assert [None if r is None else r.value for r in found] == [b"a", b"b", None, None, None]
+        stopped.append(True)
+        assert list(following) == []
 
 
 def test_a_key_lies_where_partition_of_says(both: tuple[Any, Any]) -> None:

@@ -34,6 +34,7 @@ MODULES = (
     "topology.cli.explain",
     "topology.cli.why_not",
     "topology.cli.bisect",
+    "topology.cli.bundle",
     "topology.cli.views",
     "topology.cli.releases",
     "topology.cli.models",

@@ -4,11 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from topology.cli.options import BundleOption
 from topology.cli.tables import Format, as_json, table
 
 if TYPE_CHECKING:
     from processors.lookback.at import DeviceAt
     from schemas.events import ResultDerived
+    from streams.past import Past
 
 _RULE = "-" * 78
 
@@ -22,6 +24,7 @@ def at(
     device: Annotated[str, typer.Option(help="The device.")],
     tz: Annotated[str | None, typer.Option(help="Time zone of a moment without one; from the settings when not given.")] = None,
     around: Annotated[float, typer.Option(help="Seconds of events to show on each side of the moment.")] = 10.0,
+    bundle: BundleOption = None,
     format: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
     """Show a device's state as the system knew it at a moment: last frame, last result, release in force, alerts.
@@ -31,23 +34,28 @@ def at(
     from processors.lookback.at import device_at
     from schemas.plain import to_plain
     from streams.records import system_clock
-    from topology import wiring
     from topology.configuration import load
     from topology.moments import past_moment
+    from topology.past import open_past
 
     settings = load().settings
     zone = tz or settings.timezone
     at_us = past_moment(moment, zone=zone, now_us=system_clock())
-    log = wiring.event_log(settings)
-    try:
-        found = device_at(
-            log, wiring.schemas(settings), device_id=device, pipeline=settings.pipeline.name, at_us=at_us, around_s=around
-        )
-    finally:
-        log.close()
+    with open_past(settings, bundle) as past:
+        past.hold(at_us=at_us, device=device)
+        pipeline = settings.pipeline.name if past.scope is None else past.scope.pipeline
+        found = device_at(past.log, past.schemas, device_id=device, pipeline=pipeline, at_us=at_us, around_s=around)
+        _say_what_is_outside(past, at_us, around)
     typer.echo(as_json(to_plain(found)) if format is Format.JSON else "\n".join(_lines(found, zone)))
     if found.frames.last_frame is None and found.frames.last_rejected is None:
         raise typer.Exit(1)
+
+
+def _say_what_is_outside(past: "Past", at_us: int, around_s: float) -> None:
+    if past.scope is None:
+        return
+    if at_us - around_s * 1e6 < past.scope.from_us or at_us + around_s * 1e6 > past.scope.to_us:
+        typer.echo("events around the moment are shown as far as the bundle's window goes", err=True)
 
 
 def _lines(found: "DeviceAt", zone: str) -> list[str]:

@@ -1,0 +1,177 @@
+"""Where each partition of a bundle begins and ends.
+
+A window alone does not answer "what was known": a state at its start is the fold of all before it. So a topic that views fold
+begins where the newest snapshot before the window does, or, when a view has none that is whole, at the start of the log.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from processors.views.catalogue import VIEWS
+from schemas.catalogue import ASSESSMENTS, COMMANDS, DEAD_LETTERS, FRAMES, INFERENCES, MONITORING, RELEASES, RESULTS, TOPICS
+from schemas.codec import decode
+from schemas.errors import BlobGoneError, ContractError, DigestError
+from schemas.events import SnapshotTaken
+from schemas.types import BlobRef
+from streams.past import Past
+from streams.records import Bounds, Record
+
+_WHOLE = (RELEASES, COMMANDS)
+_BY_DEVICE = (FRAMES, ASSESSMENTS, INFERENCES, RESULTS)
+_CHUNK_FIRST, _CHUNK_MOST = 500, 20_000
+_DLQ_KEY = "hindsight_dlq_key"
+_MOST_MANIFEST_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """What a bundle is asked to hold: moments in microseconds since the epoch, both included; `devices` None means all."""
+
+    from_us: int
+    to_us: int
+    devices: frozenset[str] | None
+    pipeline: str
+
+    def keeps(self, record: Record) -> bool:
+        """Whether a record of the window belongs to the bundle, by its key alone."""
+        if self.devices is None or record.topic in _WHOLE:
+            return True
+        if record.topic == DEAD_LETTERS:
+            found = [value for name, value in record.headers if name == _DLQ_KEY]
+            return not found or _text(found[0]) in self.devices
+        key = _text(record.key)
+        if record.topic == MONITORING and (key == self.pipeline or key in VIEWS):
+            return True
+        return key in self.devices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """One partition: from `earliest` on the bundle has all of it, from `start` on the window runs, up to `stop`."""
+
+    topic: str
+    partition: int
+    earliest: int
+    start: int
+    stop: int
+    log: Bounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A snapshot to start from, where it was announced, and the blobs that it consists of."""
+
+    taken: SnapshotTaken
+    announced_partition: int
+    announced_offset: int
+    blobs: tuple[BlobRef, ...]
+
+
+def spans_of(past: Past, window: Window, snapshots: Mapping[tuple[str, int], Snapshot]) -> tuple[Span, ...]:
+    """Every partition of every topic, in the catalogue's order."""
+    return tuple(_span(past, window, snapshots, topic, p) for topic in TOPICS for p in past.log.partitions(topic))
+
+
+def _span(past: Past, window: Window, snapshots: Mapping[tuple[str, int], Snapshot], topic: str, partition: int) -> Span:
+    bounds = past.log.bounds(topic, partition)
+    start = past.log.offset_at(topic, partition, window.from_us // 1000)
+    stop = max(start, past.log.offset_at(topic, partition, window.to_us // 1000 + 1))
+    views = [view.name for view in VIEWS.values() if view.topic == topic]
+    earliest = start
+    if topic in _WHOLE:
+        earliest = bounds.earliest
+    elif views:
+        # The record before a snapshot is how one tells that it is of this log.
+        known = [snapshots[view, partition].taken.offset - 1 if (view, partition) in snapshots else 0 for view in views]
+        earliest = min(start, *known)
+    return Span(
+        topic=topic,
+        partition=partition,
+        earliest=max(bounds.earliest, earliest),
+        start=start,
+        stop=stop,
+        log=Bounds(earliest=bounds.earliest, end=max(bounds.end, stop)),
+    )
+
+
+def newest_snapshots(past: Past, window: Window) -> Mapping[tuple[str, int], Snapshot]:
+    """For each view and partition the newest snapshot before the window whose blobs are all there."""
+    places = {(v.name, p) for v in VIEWS.values() if v.topic not in _WHOLE for p in past.log.partitions(v.topic)}
+    latest = {
+        (topic, p): past.log.offset_at(topic, p, window.from_us // 1000)
+        for topic in {VIEWS[view].topic for view, _ in places}
+        for p in past.log.partitions(topic)
+    }
+    found: dict[tuple[str, int], Snapshot] = {}
+    for partition in past.log.partitions(MONITORING):
+        for record in _announcements(past, partition):
+            if not places - found.keys():
+                break
+            taken = _snapshot_taken(record, past)
+            if taken is None or (taken.view, taken.partition) not in places - found.keys():
+                continue
+            is_before = taken.topic == VIEWS[taken.view].topic and taken.offset <= latest[taken.topic, taken.partition]
+            if is_before and (blobs := _whole(taken, past)) is not None:
+                found[taken.view, taken.partition] = Snapshot(
+                    taken=taken, announced_partition=partition, announced_offset=record.offset, blobs=blobs
+                )
+    return found
+
+
+def parts_of(past: Past, blob: BlobRef) -> tuple[BlobRef, ...]:
+    """The blobs that a snapshot's manifest names.
+
+    Raises:
+        ContractError: the manifest is gone, damaged, or is none.
+        BlobStoreUnavailableError: the store does not answer.
+    """
+    content = past.blobs.get(blob)
+    try:
+        if content[:2] == b"\x1f\x8b":
+            content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, _MOST_MANIFEST_BYTES)
+        parts = json.loads(content)["pieces"]
+        return tuple(
+            BlobRef(sha256=str(part["sha256"]), size_bytes=int(part["size_bytes"]), media_type="application/octet-stream")
+            for part in parts
+            if part is not None
+        )
+    except (ValueError, TypeError, KeyError, zlib.error, gzip.BadGzipFile, RecursionError) as error:
+        raise ContractError(f"blob {blob.sha256} is not the manifest of a snapshot: {error!r}") from error
+
+
+def _whole(taken: SnapshotTaken, past: Past) -> tuple[BlobRef, ...] | None:
+    """The blobs of a snapshot; None when one of them is not to be had."""
+    try:
+        parts = parts_of(past, taken.blob)
+        return (taken.blob, *parts) if all(past.blobs.exists(part) for part in parts) else None
+    except (BlobGoneError, DigestError, ContractError):
+        return None
+
+
+def _announcements(past: Past, partition: int) -> Iterator[Record]:
+    """Records keyed by a view, from the end of vision.monitoring to its start, in chunks that grow."""
+    bounds = past.log.bounds(MONITORING, partition)
+    names = {name.encode() for name in VIEWS}
+    stop, chunk = bounds.end, _CHUNK_FIRST
+    while stop > bounds.earliest:
+        start = max(bounds.earliest, stop - chunk)
+        yield from reversed([r for r in past.log.read(MONITORING, partition, start, stop) if r.key in names])
+        stop, chunk = start, min(chunk * 2, _CHUNK_MOST)
+
+
+def _snapshot_taken(record: Record, past: Past) -> SnapshotTaken | None:
+    try:
+        event = decode(record.value, MONITORING, past.schemas)
+    except ContractError:
+        return None
+    return event if isinstance(event, SnapshotTaken) else None
+
+
+def _text(key: bytes | None) -> str | None:
+    try:
+        return None if key is None else key.decode()
+    except UnicodeDecodeError:
+        return None
