@@ -29,6 +29,7 @@ MODULES = (
     "topology.cli.results",
     "topology.cli.blobs",
     "topology.cli.at",
+    "topology.cli.export",
     "topology.cli.views",
     "topology.cli.releases",
 )
