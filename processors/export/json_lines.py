@@ -36,7 +36,7 @@ def line_of(moment: Moment) -> str:
         "topic": record.topic,
         "partition": record.partition,
         "offset": record.offset,
-        "appended_at": rfc3339(record.appended_at_ms * 1000),
+        "appended_at": _shown(record.appended_at_ms),
         "appended_at_ms": record.appended_at_ms,
         "key": _written(record.key),
         "headers": [[name, _written(value)] for name, value in record.headers],
@@ -72,6 +72,13 @@ def moment_of(line: str) -> Moment:
         return Moment(record=record, event=event, trouble=said.get("trouble", ""), is_repeat=said["repeat"])
     except (KeyError, TypeError, ValueError) as error:
         raise DecodeError(f"this is no line of an export: {error!r}") from error
+
+
+def _shown(at_ms: int) -> str | None:
+    try:
+        return rfc3339(at_ms * 1000)
+    except OverflowError:  # a bundle may claim a year that no calendar has
+        return None
 
 
 def _json(value: Any) -> str:

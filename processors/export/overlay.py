@@ -11,6 +11,7 @@ from processors.export.drawing import (
     Placed,
     Rgb,
     annotated,
+    grey_frame,
     on_canvas,
     placed,
     strip_height_px,
@@ -37,7 +38,7 @@ class Canvas:
     @classmethod
     def of(cls, story: Story, picture: Picture | None) -> Self:
         """The first picture's size, within what is fit for a video; what was recorded of it when it is not there."""
-        width, height = _recorded_size(story) if picture is None else (picture.shape[1], picture.shape[0])
+        width, height = _recorded_size(story) if picture is None else _size(picture)
         scale = min(1.0, _LONGEST_PX / max(width, height))
         return cls(
             width_px=_even(max(_NARROWEST_PX, width * scale)),
@@ -48,8 +49,9 @@ class Canvas:
     def full_height_px(self) -> int:
         return self.height_px + strip_height_px(_STRIP_LINES)
 
-    def place(self, picture: Picture) -> Placed:
-        return placed(picture.shape[1], picture.shape[0], self.width_px, self.height_px)
+    def place(self, width_px: int, height_px: int) -> Placed:
+        """Where an image of that size lies."""
+        return placed(width_px, height_px, self.width_px, self.height_px)
 
 
 class Overlay:
@@ -58,11 +60,14 @@ class Overlay:
     def __init__(self) -> None:
         self._alerts: dict[str, AlertRaised] = {}
 
-    def drawn(self, story: Story, picture: Picture, canvas: Canvas) -> Picture:
-        """The frame's picture on the canvas with all that is known of it."""
+    def drawn(self, story: Story, picture: Picture | None, trouble: str, canvas: Canvas) -> Picture:
+        """The frame's picture, or a grey one that says why there is none, on the canvas with all that is known of it."""
         self._fold(story)
-        place = canvas.place(picture)
-        shown = on_canvas(picture, place, canvas.width_px, canvas.height_px)
+        place = canvas.place(*(_size(picture) if picture is not None else _recorded_size(story)))
+        if picture is None:
+            shown = grey_frame(canvas.width_px, canvas.height_px, trouble)
+        else:
+            shown = on_canvas(picture, place, canvas.width_px, canvas.height_px)
         return annotated(shown, (_placed(one, place) for one in _outlines(story)), self._strip(story))
 
     def _fold(self, story: Story) -> None:
@@ -132,6 +137,10 @@ def _conclusion(story: Story) -> str:
     return (
         f"passage {found.passage_id}: {found.label or 'nothing'} ({proof}, {found.votes_for} of {found.votes_total}{corrected})"
     )
+
+
+def _size(picture: Picture) -> tuple[int, int]:
+    return picture.shape[1], picture.shape[0]
 
 
 def _recorded_size(story: Story) -> tuple[int, int]:

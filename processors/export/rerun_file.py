@@ -5,7 +5,8 @@
     /<device>/image/candidates       the same for what was left out
     /log                             TextLog         alerts, releases, what went wrong
 
-The timeline `captured` is the device's clock, `appended` the broker's.
+The timeline `captured` is the device's clock, `appended` the broker's. Rerun adds `log_time` and `log_tick` of its own, which
+tell of the export and not of the window.
 """
 
 import hashlib
@@ -37,11 +38,9 @@ def export(past: Past, window: Window, output: Output, tally: Tally, choices: Ch
         raise needs("export", "rerun-sdk") from error
     about = describe(past, window)
     name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
-    recording = rr.RecordingStream("hindsight", recording_id=name)
+    recording = rr.RecordingStream("hindsight", recording_id=name, send_properties=False)
     try:
         recording.save(str(output.partial(output.target)))
-        for timeline in ("log_time", "log_tick"):  # the moment of the export tells nothing of the window
-            recording.disable_timeline(timeline)
         recording.log("about", rr.TextDocument(json.dumps(about, ensure_ascii=False)), static=True)
         with closing(with_images(moments(past, window), past.blobs, _image_of)) as found:
             for moment, image in found:

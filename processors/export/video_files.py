@@ -6,6 +6,7 @@ it. A frame without a picture is grey and says why. As many videos are open at o
 turns, each turn reading the window again.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from processors.export.drawing import Picture, decoded, grey_frame
+from processors.export.drawing import decoded
 from processors.export.images import FrameImage, with_images
 from processors.export.overlay import Canvas, Overlay
 from processors.export.stories import Story, stories
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4
 _LAST_STANDS_MS = 1000
+_NOMINAL_RATE = 30  # what players must be able to keep up with; the true rate varies
 _ENCODERS = ("libx264", "mpeg4")
 _NAME_LONGEST = 150
 SUFFIX = ".mp4"
@@ -61,9 +63,12 @@ def export(past: Past, window: Window, output: Output, tally: Tally, choices: Ch
 
 def file_name(device: str) -> str:
     """A device's file: what a file system may not take is percent-encoded."""
-    safe = quote(device, safe=" ()+,=@_-")
-    safe = safe if safe.strip(".") else safe.replace(".", "%2E")
-    return f"{safe[:_NAME_LONGEST]}{SUFFIX}"
+    safe = quote(device, safe=" ()+,=@_-") or "%"
+    if safe.startswith("."):
+        safe = f"%2E{safe[1:]}"
+    if len(safe) > _NAME_LONGEST:
+        safe = f"{safe[:_NAME_LONGEST]}-{hashlib.sha256(device.encode()).hexdigest()[:16]}"
+    return f"{safe}{SUFFIX}"
 
 
 def _devices(past: Past, window: Window) -> list[str]:
@@ -134,17 +139,13 @@ class Video:
             self._stream = self._opened(self._canvas)
         at_ms, is_late = self._times.next_ms(story.frame.captured_at_us)
         tally.notes["frames out of order"] += is_late
-        drawn = self._overlay.drawn(story, self._shown(picture, trouble), self._canvas)
+        drawn = self._overlay.drawn(story, picture, trouble, self._canvas)
         frame = av.VideoFrame.from_ndarray(drawn, format="rgb24")
         frame.pts, frame.time_base = at_ms, Fraction(1, 1000)
         self._mux(self._stream.encode(frame))
 
-    def _shown(self, picture: Picture | None, trouble: str) -> Picture:
-        assert self._canvas is not None, "there is one from the first frame on"
-        return picture if picture is not None else grey_frame(self._canvas.width_px, self._canvas.height_px, trouble)
-
     def _opened(self, canvas: Canvas) -> Any:
-        stream = self._container.add_stream(_encoder(), rate=1000)
+        stream = self._container.add_stream(_encoder(), rate=_NOMINAL_RATE)
         stream.width, stream.height, stream.pix_fmt = canvas.width_px, canvas.full_height_px, "yuv420p"  # type: ignore[union-attr]
         stream.time_base = Fraction(1, 1000)
         stream.codec_context.time_base = Fraction(1, 1000)
