@@ -58,13 +58,12 @@ def _image_of(moment: Moment) -> BlobRef | None:
 
 
 def _write(recording: "RecordingStream", moment: Moment, image: FrameImage | None, tally: Tally) -> None:
-    import numpy as np
     import rerun as rr
 
-    event, appended_us = moment.event, moment.record.appended_at_ms * 1000
-    true_us = said.within_clocks(said.true_at_us(event, otherwise_us=appended_us))
-    for timeline, at_us in ((CAPTURED, true_us), (APPENDED, appended_us)):
-        recording.set_time(timeline, timestamp=np.datetime64(at_us, "us").astype("datetime64[ns]"))
+    event, line = moment.event, said.log_line(moment.event)
+    if line is None and not isinstance(event, FrameCaptured | InferenceCompleted):
+        return
+    _set_times(recording, moment)
     match event:
         case FrameCaptured():
             assert image is not None, "a captured frame is asked for"
@@ -75,10 +74,18 @@ def _write(recording: "RecordingStream", moment: Moment, image: FrameImage | Non
         case InferenceCompleted():
             _draw(recording, _path(event, "image", "observations"), event.observations, said.OBSERVED_RGB)
             _draw(recording, _path(event, "image", "candidates"), event.candidates, said.CANDIDATE_RGB)
-    line = said.log_line(event)
     if line is not None:
         level = {said.INFO: rr.TextLogLevel.INFO, said.WARNING: rr.TextLogLevel.WARN, said.ERROR: rr.TextLogLevel.ERROR}
         recording.log("log", rr.TextLog(f"{line.name}: {line.message}", level=level[line.level]))
+
+
+def _set_times(recording: "RecordingStream", moment: Moment) -> None:
+    import numpy as np
+
+    appended_us = moment.record.appended_at_ms * 1000
+    true_us = said.true_at_us(moment.event, otherwise_us=appended_us)
+    for timeline, at_us in ((CAPTURED, true_us), (APPENDED, appended_us)):
+        recording.set_time(timeline, timestamp=np.datetime64(said.within_clocks(at_us), "us").astype("datetime64[ns]"))
 
 
 def _draw(recording: "RecordingStream", path: list[object], seen: tuple[Any, ...], rgb: tuple[int, int, int]) -> None:

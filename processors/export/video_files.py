@@ -34,6 +34,7 @@ _AT_ONCE = 4
 _LAST_STANDS_MS = 1000
 _NOMINAL_RATE = 30  # what players must be able to keep up with; the true rate varies
 _ENCODERS = ("libx264", "mpeg4")
+_BT601, _VIDEO_RANGE = 5, 1  # how RGB is turned into what H.264 holds, by the numbers of ITU-T H.273
 _NAME_LONGEST = 150
 SUFFIX = ".mp4"
 
@@ -149,6 +150,7 @@ class Video:
         stream.width, stream.height, stream.pix_fmt = canvas.width_px, canvas.full_height_px, "yuv420p"  # type: ignore[union-attr]
         stream.time_base = Fraction(1, 1000)
         stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, _VIDEO_RANGE
         # No frame waits for one behind it, and pictures a second are few: a key frame each few seconds lets people seek.
         stream.options = {"preset": "veryfast", "crf": "20", "bf": "0", "g": "30"}  # type: ignore[union-attr]
         return stream

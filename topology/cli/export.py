@@ -74,7 +74,7 @@ def export(
         devices=frozenset(device or ()),
     )
     run, began = export_of(name), time.monotonic()
-    with open_past(settings, bundle) as past:
+    with open_past(settings, bundle, side_by_side=True) as past:
         total = sum(max(0, span.stop - span.start) for span in spans(past.log, window, COUNTED[name]))
         with _progress(total) as said, _nothing_is_no(output):
             tally = Tally(said=said)
