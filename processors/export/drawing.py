@@ -58,7 +58,7 @@ def decoded(content: bytes) -> tuple[Picture | None, str]:
         return None, f"the image cannot be decoded: {error.err}"
     if bgr is None:
         return None, "the image cannot be decoded"
-    return np.ascontiguousarray(bgr[:, :, ::-1]), ""
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), ""
 
 
 def png(picture: Picture) -> bytes:
@@ -97,6 +97,8 @@ def on_canvas(picture: Picture, place: Placed, canvas_width_px: int, canvas_heig
     """The picture where it was placed, grey around it."""
     if picture.shape[:2] != (place.height_px, place.width_px):
         picture = cv2.resize(picture, (place.width_px, place.height_px), interpolation=cv2.INTER_AREA).astype(np.uint8)
+    if (place.width_px, place.height_px) == (canvas_width_px, canvas_height_px):
+        return picture
     canvas = np.full((canvas_height_px, canvas_width_px, 3), GREY, np.uint8)
     canvas[place.top_px : place.top_px + place.height_px, place.left_px : place.left_px + place.width_px] = picture
     return canvas
