@@ -146,13 +146,13 @@ class Video:
         self._mux(self._stream.encode(frame))
 
     def _opened(self, canvas: Canvas) -> Any:
-        stream = self._container.add_stream(_encoder(), rate=_NOMINAL_RATE)
-        stream.width, stream.height, stream.pix_fmt = canvas.width_px, canvas.full_height_px, "yuv420p"  # type: ignore[union-attr]
+        stream: Any = self._container.add_stream(_encoder(), rate=_NOMINAL_RATE)
+        stream.width, stream.height, stream.pix_fmt = canvas.width_px, canvas.full_height_px, "yuv420p"
         stream.time_base = Fraction(1, 1000)
         stream.codec_context.time_base = Fraction(1, 1000)
         stream.codec_context.colorspace, stream.codec_context.color_range = _BT601, _VIDEO_RANGE
         # No frame waits for one behind it, and pictures a second are few: a key frame each few seconds lets people seek.
-        stream.options = {"preset": "veryfast", "crf": "20", "bf": "0", "g": "30"}  # type: ignore[union-attr]
+        stream.options = {"preset": "veryfast", "crf": "20", "bf": "0", "g": "30"}
         return stream
 
     def _mux(self, packets: Iterable["Packet[Any]"]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from mcap.reader import make_reader
 from mcap_protobuf.decoder import DecoderFactory
 
+from processors.export import said
 from processors.export.moments import Moment, moments
 from processors.export.window import Window
 from schemas.events import FrameCaptured, InferenceCompleted
@@ -48,15 +49,15 @@ def test_every_event_is_there_once_with_both_its_times(tmp_path: Path) -> None:
     (file,), tally = exported(recorded, "mcap", tmp_path / "w.mcap")
     found = read_back(file)
     whole = events_of(recorded)
-    said = [(c.topic, m, d) for s, c, m, d in found if s.encoding == "jsonschema"]
-    assert [topic for topic, _, _ in said] == [f"/events/{type(m.event).__name__}" for m in whole]
-    for (_, message, plain), moment in zip(said, whole, strict=True):
+    events = [(c.topic, m, d) for s, c, m, d in found if s.encoding == "jsonschema"]
+    assert [topic for topic, _, _ in events] == [f"/events/{type(m.event).__name__}" for m in whole]
+    for (_, message, plain), moment in zip(events, whole, strict=True):
         assert from_plain(type(moment.event), plain["event"]) == moment.event
         assert plain["record"]["offset"] == moment.record.offset
         assert message.log_time == moment.record.appended_at_ms * 1_000_000
         if hasattr(moment.event, "frame"):
             assert message.publish_time == moment.event.frame.captured_at_us * 1000
-    promoted = [message.publish_time for topic, message, _ in said if topic == "/events/ReleasePromoted"]
+    promoted = [message.publish_time for topic, message, _ in events if topic == "/events/ReleasePromoted"]
     assert promoted == [m.event.promoted_at_us * 1000 for m in whole if hasattr(m.event, "promoted_at_us")]
     assert tally.records == len(whole)
 
@@ -107,7 +108,8 @@ def test_annotations_are_what_was_seen_and_candidates_what_was_left_out(tmp_path
     (points,) = seen[3].points
     assert points.type == points.LINE_LOOP
     assert [v for p in points.points for v in (p.x, p.y)] == list(BOX)
-    assert points.outline_color != left_out[0].points[0].outline_color
+    assert rgb(points.outline_color) == said.OBSERVED_RGB
+    assert rgb(left_out[0].points[0].outline_color) == rgb(left_out[0].texts[0].text_color) == said.CANDIDATE_RGB
 
 
 def test_the_log_says_what_changed(tmp_path: Path) -> None:
@@ -159,6 +161,10 @@ def test_json_channels_describe_every_field(tmp_path: Path) -> None:
             described = json.loads(schema.data)["properties"]["event"]
             assert list(described["properties"]) == described["required"] == list(plain["event"])
             assert all("description" in field for field in described["properties"].values())
+
+
+def rgb(color: Any) -> tuple[int, ...]:
+    return tuple(round(255 * part) for part in (color.r, color.g, color.b))
 
 
 def micros(timestamp: Any) -> int:

@@ -71,6 +71,21 @@ def test_windows_side_by_side_share_no_record_and_miss_none() -> None:
         assert positions(recorded, before) + positions(recorded, after) == whole
 
 
+def test_a_window_begins_at_its_moment_and_not_before() -> None:
+    """The broker knows milliseconds: what it took in the one before `from` is out, what it took in the one of `to` too."""
+    recorded = Recorded(partitions=1)
+    recorded.frame(0)
+    first_ms = next(recorded.log.read(FRAMES, 0, 0, 1)).appended_at_ms
+
+    def holds_the_frame(window: Window) -> bool:
+        return (FRAMES, 0, 0) in positions(recorded, window)
+
+    assert holds_the_frame(Window(from_us=first_ms * 1000))
+    assert not holds_the_frame(Window(from_us=first_ms * 1000 + 1))
+    assert not holds_the_frame(Window(to_us=first_ms * 1000))
+    assert holds_the_frame(Window(to_us=first_ms * 1000 + 1))
+
+
 def test_a_window_of_a_device_leaves_out_the_others() -> None:
     """Only the device's records and those of pipelines are in."""
     recorded = a_run()
@@ -168,6 +183,31 @@ def test_brokers_whose_clocks_differ_lose_no_assessment() -> None:
     recorded.accept(ref, at)
     (story,) = stories(recorded.past, Window(from_us=begin_us))
     assert story.assessed is not None
+
+
+def test_the_first_frame_of_a_window_is_not_given_what_others_caused() -> None:
+    """What came of frames before the window is appended in it, and is nobody's there."""
+    recorded = Recorded(partitions=1)
+    early = [recorded.ref(n, device="gate-1", image=b"x") for n in range(3)]
+    captured = [recorded.capture(ref) for ref in early]
+    begin_us = recorded.now_us + 1000
+    last = recorded.capture(recorded.ref(3, device="gate-1", image=b"x"))
+    for ref, at in zip(early, captured, strict=True):
+        recorded.accept(ref, at)
+    recorded.reject(recorded.ref(3, device="gate-1", image=b"x"), last, "too_small")
+    (story,) = stories(recorded.past, Window(from_us=begin_us))
+    assert (story.outcome, story.frame.sequence) == ("rejected", 3)
+
+
+def test_an_alert_that_was_written_twice_is_one() -> None:
+    """The repeat follows its first at once, as after a crash."""
+    recorded = Recorded(partitions=1)
+    for n in range(3):
+        recorded.frame(n)
+    (raised,) = recorded.log.read(MONITORING, 0, 0, 1)
+    recorded.log.append_now(Outgoing(topic=MONITORING, key=b"gate-1", value=raised.value, headers=raised.headers, partition=0))
+    *_, last = stories(recorded.past, EVERYTHING)
+    assert len(last.alerts) == 1
 
 
 def test_a_frame_that_was_sent_twice_is_known_for_it() -> None:

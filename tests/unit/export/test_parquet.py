@@ -109,14 +109,20 @@ def test_rows_are_written_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """However many rows, a group holds no more than it may, and none is lost between two."""
     monkeypatch.setattr(parquet_files, "ROWS_IN_A_GROUP", 4)
     recorded = Recorded()
-    for n in range(10):
-        recorded.frame(n, "CSQU3054383")
+    for n in range(4):
+        recorded.frame(n, "A", "B", "C")
+    recorded.frame(4)
     (readings, frames), _ = exported(recorded, "parquet", tmp_path / "w.parquet")
-    for file in (readings, frames):
-        opened = pq.ParquetFile(file)
-        sizes = [opened.metadata.row_group(n).num_rows for n in range(opened.metadata.num_row_groups)]
-        assert sizes == [4, 4, 2]
-        assert opened.read().column("sequence").to_pylist() == list(range(10))
+    # A group is written as soon as enough rows wait for it, and no group is larger than it may be.
+    assert groups(readings) == [4, 2, 4, 2]
+    assert pq.read_table(readings).column("sequence").to_pylist() == [n for n in range(4) for _ in range(3)]
+    assert groups(frames) == [4, 1]
+    assert pq.read_table(frames).column("sequence").to_pylist() == list(range(5))
+
+
+def groups(file: Path) -> list[int]:
+    metadata = pq.ParquetFile(file).metadata
+    return [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)]
 
 
 def test_hostile_values_come_back_as_they_are(tmp_path: Path) -> None:
