@@ -43,10 +43,7 @@ def line_of(moment: Moment) -> str:
         "repeat": moment.is_repeat,
     }
     if moment.event is not None:
-        try:
-            return _json({**head, "type": type(moment.event).__name__, "event": to_plain(moment.event)})
-        except ValueError:  # JSON has no word for a number that is not finite
-            moment = Moment(record=record, event=None, trouble="a number in it is not finite", is_repeat=moment.is_repeat)
+        return _json({**head, "type": type(moment.event).__name__, "event": to_plain(moment.event)})
     value = None if record.value is None else {"base64": base64.b64encode(record.value).decode()}
     return _json({**head, "type": None, "event": None, "trouble": moment.trouble, "value": value})
 

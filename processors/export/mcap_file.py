@@ -74,8 +74,7 @@ def _write(channels: "_Channels", moment: Moment, image: FrameImage | None, tall
     line = said.log_line(event)
     if line is not None:
         channels.message(moment, "/log", _logged(moment, line))
-    if not channels.event(moment):
-        tally.unreadable += 1
+    channels.event(moment)
 
 
 def _device(event: FrameCaptured | InferenceCompleted) -> str:
@@ -171,8 +170,8 @@ class _Channels:
             self._channels[topic] = self._writer.register_channel(topic, "protobuf", self._protobuf_schema(type(message)))
         self._add(moment, self._channels[topic], message.SerializeToString())
 
-    def event(self, moment: Moment) -> bool:
-        """Write the event with its position; False when JSON has no word for a number in it."""
+    def event(self, moment: Moment) -> None:
+        """Write the event with its position."""
         record, name = moment.record, type(moment.event).__name__
         position = {
             "topic": record.topic,
@@ -180,15 +179,11 @@ class _Channels:
             "offset": record.offset,
             "appended_at_ms": record.appended_at_ms,
         }
-        try:
-            text = json.dumps({"record": position, "event": to_plain(moment.event)}, ensure_ascii=False, allow_nan=False)
-        except ValueError:
-            return False
+        text = json.dumps({"record": position, "event": to_plain(moment.event)}, ensure_ascii=False, allow_nan=False)
         topic = f"/events/{name}"
         if topic not in self._channels:
             self._channels[topic] = self._writer.register_channel(topic, "json", self._json_schema(name))
         self._add(moment, self._channels[topic], text.encode())
-        return True
 
     def _add(self, moment: Moment, channel: int, content: bytes) -> None:
         appended_us = moment.record.appended_at_ms * 1000

@@ -1,6 +1,5 @@
 """What viewers show of an event beside its fields: one line of a log, when it was true, and the corners of what was seen."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,10 +106,8 @@ def within_clocks(at_us: int) -> int:
 
 
 def corners(polygon_px: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
-    """The points of a polygon that can be drawn: pairs of finite numbers, held near the image."""
-    pairs = zip(polygon_px[0::2], polygon_px[1::2], strict=False)
-    held = ((_held(x), _held(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y))
-    return tuple(held)
+    """The points of a polygon, held near the image; half a point at the end is none."""
+    return tuple((_held(x), _held(y)) for x, y in zip(polygon_px[0::2], polygon_px[1::2], strict=False))
 
 
 def caption(seen: Observation | Candidate | Reading) -> str:

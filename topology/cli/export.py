@@ -62,15 +62,15 @@ def export(
     from processors.export.writing import Choices, Output, Tally
     from streams.records import system_clock
     from topology.configuration import load
-    from topology.moments import parse_moment
+    from topology.moments import past_moment
     from topology.past import open_past
 
     settings = load().settings
     zone, now_us = tz or settings.timezone, system_clock()
     name = kind.value if kind is not None else "mp4" if output.is_dir() else format_of(output)
     window = Window(
-        from_us=None if since is None else parse_moment(since, zone=zone, now_us=now_us),
-        to_us=None if until is None else parse_moment(until, zone=zone, now_us=now_us),
+        from_us=None if since is None else past_moment(since, zone=zone, now_us=now_us),
+        to_us=None if until is None else past_moment(until, zone=zone, now_us=now_us),
         devices=frozenset(device or ()),
     )
     run, began = export_of(name), time.monotonic()
