@@ -58,7 +58,7 @@ def export(
     Files appear under their name once they are whole. Ends with 1, and leaves no file, when the window holds nothing.
     """
     from processors.export.formats import COUNTED, export_of, format_of
-    from processors.export.window import Window, spans
+    from processors.export.window import spans
     from processors.export.writing import Choices, Output, Tally
     from streams.records import system_clock
     from topology.configuration import load
@@ -68,13 +68,10 @@ def export(
     settings = load().settings
     zone, now_us = tz or settings.timezone, system_clock()
     name = kind.value if kind is not None else "mp4" if output.is_dir() else format_of(output)
-    window = Window(
-        from_us=None if since is None else past_moment(since, zone=zone, now_us=now_us),
-        to_us=None if until is None else past_moment(until, zone=zone, now_us=now_us),
-        devices=frozenset(device or ()),
-    )
+    from_us, to_us = (None if one is None else past_moment(one, zone=zone, now_us=now_us) for one in (since, until))
     run, began = export_of(name), time.monotonic()
     with open_past(settings, bundle, side_by_side=True) as past:
+        window = _window(past, from_us, to_us, device or [])
         total = sum(max(0, span.stop - span.start) for span in spans(past.log, window, COUNTED[name]))
         with _progress(total) as said, _nothing_is_no(output):
             tally = Tally(said=said)
@@ -83,6 +80,20 @@ def export(
                 if not tally.records:
                     raise _NothingThere
         _print(_summary(name, past, window, files, tally, time.monotonic() - began), zone, format)
+
+
+def _window(past: "Past", from_us: int | None, to_us: int | None, devices: list[str]) -> "Window":
+    """The window that is asked for. A bundle also has what its answers start from, which is before its own window."""
+    from processors.export.window import Window
+
+    scope = getattr(past, "scope", None)
+    if scope is not None:
+        for at_us in (from_us, to_us):
+            past.hold(at_us=at_us)  # type: ignore[attr-defined]  # a past with a scope holds questions against it
+        for device in devices:
+            past.hold(device=device)  # type: ignore[attr-defined]
+        from_us = scope.from_us if from_us is None else from_us
+    return Window(from_us=from_us, to_us=to_us, devices=frozenset(devices))
 
 
 class _NothingThere(Exception):
