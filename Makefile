@@ -53,7 +53,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra local --extra edge --extra dev --universal --generate-hashes --no-header \
+	$(BIN)/uv pip compile pyproject.toml --extra local --extra edge --extra export --extra dev --universal --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements.lock
 
 proto: $(READY)

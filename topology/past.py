@@ -12,11 +12,12 @@ LIVE = "the live log"
 
 
 @contextmanager
-def open_past(settings: Settings, bundle: Path | None) -> Iterator[Past]:
+def open_past(settings: Settings, bundle: Path | None, *, side_by_side: bool = False) -> Iterator[Past]:
     """The past to ask, closed afterwards.
 
     Args:
         bundle: An incident bundle to read instead of the servers.
+        side_by_side: Whether many partitions are read at once.
     Raises:
         ContractError: the bundle is damaged, or is none.
         TransientError: a server does not answer.
@@ -27,7 +28,7 @@ def open_past(settings: Settings, bundle: Path | None) -> Iterator[Past]:
         with open_bundle(bundle) as past:
             yield past
         return
-    log = wiring.event_log(settings)
+    log = wiring.event_log(settings, side_by_side=side_by_side)
     try:
         yield Past(log=log, schemas=wiring.schemas(settings), blobs=wiring.blob_store(settings), source=LIVE)
     finally:

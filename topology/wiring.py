@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from streams.topics import Topics
 
 _BLOB_THREADS = 16
+# Once so much waits, the client fetches no more for the backoff's length: 1 s when nobody says otherwise.
+_FEW_AHEAD = {"queued.max.messages.kbytes": "4096", "fetch.queue.backoff.ms": "20"}
 
 
 def namespace(settings: Settings) -> Namespace:
@@ -35,10 +37,15 @@ def bootstrap_servers(settings: Settings) -> str:
     return ",".join(settings.kafka.bootstrap_servers)
 
 
-def event_log(settings: Settings) -> "KafkaEventLog":
+def event_log(settings: Settings, *, side_by_side: bool = False) -> "KafkaEventLog":
+    """Reading the log.
+
+    Args:
+        side_by_side: Whether many partitions are read at once: each reader then fetches a few MiB ahead, not 64.
+    """
     from streams.kafka_log import KafkaEventLog
 
-    return KafkaEventLog(bootstrap_servers(settings), namespace(settings))
+    return KafkaEventLog(bootstrap_servers(settings), namespace(settings), _FEW_AHEAD if side_by_side else None)
 
 
 def appender(settings: Settings) -> "KafkaAppender":

@@ -35,6 +35,7 @@ MODULES = (
     "topology.cli.why_not",
     "topology.cli.bisect",
     "topology.cli.bundle",
+    "topology.cli.export",
     "topology.cli.views",
     "topology.cli.releases",
     "topology.cli.models",
