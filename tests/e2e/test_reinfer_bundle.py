@@ -15,8 +15,6 @@ DEVICES = devices_on_every_partition()[:2]
 # What depends on when and where it was asked.
 _OF_THE_RUN = ("source", "from", "to", "took_s")
 
-pytest.importorskip("streams.bundle")
-
 
 @pytest.fixture
 def bundle(running: Deployment, tmp_path: Path) -> Path:

@@ -86,13 +86,12 @@ def _window(past: "Past", from_us: int | None, to_us: int | None, devices: list[
     """The window that is asked for. A bundle also has what its answers start from, which is before its own window."""
     from processors.export.window import Window
 
-    scope = getattr(past, "scope", None)
-    if scope is not None:
-        for at_us in (from_us, to_us):
-            past.hold(at_us=at_us)  # type: ignore[attr-defined]  # a past with a scope holds questions against it
-        for device in devices:
-            past.hold(device=device)  # type: ignore[attr-defined]
-        from_us = scope.from_us if from_us is None else from_us
+    for at_us in (from_us, to_us):
+        past.hold(at_us=at_us)
+    for device in devices:
+        past.hold(device=device)
+    if past.scope is not None and from_us is None:
+        from_us = past.scope.from_us
     return Window(from_us=from_us, to_us=to_us, devices=frozenset(devices))
 
 

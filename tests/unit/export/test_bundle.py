@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 from processors.export.window import Window
+from streams.bundle import open_bundle
+from tests.bundles import bundled
 from tests.unit.export.exporting import exported
 from tests.unit.export.recorded import Recorded, a_run
 from topology.cli import main
-
-streams_bundle = pytest.importorskip("streams.bundle", reason="bundles come with another part")
-bundles = pytest.importorskip("tests.bundles", reason="bundles come with another part")
 
 
 @pytest.fixture
@@ -19,7 +18,7 @@ def incident(tmp_path: Path) -> tuple[Recorded, Path, int]:
     recorded = a_run()
     records = sorted(r.appended_at_ms for r in recorded.log.read("vision.frames", 1, 0, 99))
     from_us = records[1] * 1000
-    bundles.bundled(recorded.past, tmp_path / "i.hsb", from_us=from_us)
+    bundled(recorded.past, tmp_path / "i.hsb", from_us=from_us)
     return recorded, tmp_path / "i.hsb", from_us
 
 
@@ -33,7 +32,7 @@ def test_an_export_of_a_bundle_is_that_of_the_log(incident: tuple[Recorded, Path
     assert ended.value.code == 0
     assert from_bundle.read_text() == live.read_text()
     for name in ("mcap", "rrd", "mp4", "parquet"):
-        with streams_bundle.open_bundle(bundle) as past:
+        with open_bundle(bundle) as past:
             twin = Recorded()
             twin.log, twin.schemas, twin.blobs = past.log, past.schemas, past.blobs  # type: ignore[assignment]
             window = Window(from_us=from_us, devices=frozenset({"gate-1"}))
