@@ -11,8 +11,9 @@ from schemas.errors import BlobGoneError
 from schemas.types import BlobRef
 from streams.blobs import digest, hold_name, verify
 from streams.partitioning import partition_of
-from streams.ports import Stored
+from streams.ports import Standing, Stored
 from streams.records import Bounds, Clock, Outgoing, Position, Record, hold_size
+from streams.view_digest import EMPTY, digest_of, toggled
 
 
 class MemoryLog:
@@ -102,6 +103,11 @@ class MemoryViewStore:
     def __init__(self) -> None:
         self._positions: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._states: defaultdict[tuple[str, int], dict[str, bytes]] = defaultdict(dict)
+        self._digests: defaultdict[tuple[str, int], str] = defaultdict(lambda: EMPTY)
+
+    async def standing(self, view: str, partition: int) -> Standing:
+        at = (view, partition)
+        return Standing(position=self._positions[at], digest=self._digests[at], keys_count=len(self._states[at]))
 
     async def load(self, view: str, partition: int, keys: tuple[str, ...]) -> Stored:
         states = self._states[view, partition]
@@ -111,15 +117,29 @@ class MemoryViewStore:
         return Stored(position=self._positions[view, partition], states=dict(self._states[view, partition]))
 
     async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
-        if self._positions[view, partition] != expected:
+        at = (view, partition)
+        if self._positions[at] != expected:
             return False
-        self._states[view, partition].update(changes)
-        self._positions[view, partition] = position
+        for key, state in changes.items():
+            if key in self._states[at]:
+                self._digests[at] = toggled(self._digests[at], key, self._states[at][key])
+            self._digests[at] = toggled(self._digests[at], key, state)
+            self._states[at][key] = state
+        self._positions[at] = position
         return True
 
     async def replace(self, view: str, partition: int, stored: Stored) -> bool:
-        if self._positions[view, partition] > stored.position:
+        at = (view, partition)
+        if self._positions[at] > stored.position:
             return False
-        self._states[view, partition] = dict(stored.states)
-        self._positions[view, partition] = stored.position
+        self._states[at] = dict(stored.states)
+        self._digests[at] = digest_of(stored.states)
+        self._positions[at] = stored.position
         return True
+
+    def forget(self, *, states_only: bool = False) -> None:
+        """Lose everything, as a Redis that was emptied; or, a fault of no real store, the states alone."""
+        if not states_only:
+            self._positions.clear()
+            self._digests.clear()
+        self._states.clear()

@@ -77,8 +77,21 @@ class Stored:
     states: Mapping[str, bytes]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a view's partition says of itself: its position, its running digest (`streams/view_digest.py`), and how many
+    keys it really holds."""
+
+    position: int
+    digest: str
+    keys_count: int
+
+
 class ViewStore(Protocol):
-    """States by key for each view and partition, kept together with the position that they reflect."""
+    """States by key for each view and partition, kept together with the position that they reflect and a digest of them."""
+
+    async def standing(self, view: str, partition: int) -> Standing:
+        """Position, running digest and number of keys, read in one atomic step; cheap, however large the view is."""
 
     async def load(self, view: str, partition: int, keys: tuple[str, ...]) -> Stored:
         """The named keys that exist, read in one atomic step with the position (0 when the view is new)."""
@@ -87,14 +100,14 @@ class ViewStore(Protocol):
         """Every key, read in one atomic step with the position."""
 
     async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
-        """Write changed states and the position in one atomic step.
+        """Write changed states, the position and the running digest in one atomic step.
 
         Returns:
             False, with nothing written, when the stored position is not `expected`: somebody else moved it.
         """
 
     async def replace(self, view: str, partition: int, stored: Stored) -> bool:
-        """Swap in a rebuilt partition of a view in one atomic step.
+        """Swap in a rebuilt partition of a view, with its digest, in one atomic step.
 
         Returns:
             False, with nothing changed, when the live one is further on than `stored`.

@@ -152,6 +152,19 @@ class WorkerSettings(Group):
         return self
 
 
+class ChecksSettings(Group):
+    """Views held against the log while workers work: how often, with how much of one core, and whether they are repaired.
+
+    A view that differs again within `repair_once_in_s` of a repair is reported and not repaired again.
+    """
+
+    on: bool = True
+    every_s: Seconds = 5.0
+    share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    repair: bool = True
+    repair_once_in_s: Seconds = 600.0
+
+
 class TelemetrySettings(Group):
     """Traces and logs. No endpoint means that no trace leaves the process."""
 
@@ -208,6 +221,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     http: HttpSettings = HttpSettings()
     worker: WorkerSettings = WorkerSettings()
+    checks: ChecksSettings = ChecksSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     pipeline: PipelineSettings = PipelineSettings()
     blobs: BlobSettings = BlobSettings()

@@ -24,7 +24,7 @@ from schemas.errors import (
 )
 from schemas.types import BlobRef
 from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
-from streams.ports import Answer, Stored
+from streams.ports import Answer, Standing, Stored
 from streams.records import Bounds, Outgoing, Position, Record
 
 
@@ -120,6 +120,10 @@ class FaultyViewStore:
         await self._life.weather.delay()
         return stored
 
+    async def standing(self, view: str, partition: int) -> Standing:
+        await self._trouble()
+        return await self._store.standing(view, partition)
+
     async def load_all(self, view: str, partition: int) -> Stored:
         await self._trouble()
         return await self._store.load_all(view, partition)
@@ -154,10 +158,8 @@ class FaultyViewStore:
 class ForgetfulViewStore(MemoryViewStore):
     """A view store that can be flushed. Plant: `flush_keeps_position` forgets the states only."""
 
-    def forget(self, plant: str) -> None:
-        if plant != "flush_keeps_position":
-            self._positions.clear()
-        self._states.clear()
+    def flush(self, plant: str) -> None:
+        self.forget(states_only=plant == "flush_keeps_position")
 
 
 @dataclass(slots=True)
