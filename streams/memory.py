@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from schemas.catalogue import TOPICS
 from schemas.errors import BlobGoneError
 from schemas.types import BlobRef
-from streams.blobs import digest, hold_name, verify
+from streams.blob_names import digest, hold_name, verify
 from streams.partitioning import partition_of
-from streams.ports import Standing, Stored
+from streams.ports import BlobScope, ExpiryRule, Standing, Stored
 from streams.records import Bounds, Clock, Outgoing, Position, Record, hold_size
 from streams.view_digest import EMPTY, digest_of, toggled
 
@@ -80,7 +80,7 @@ class MemoryBlobStore:
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
 
-    def put(self, content: bytes, media_type: str) -> BlobRef:
+    def put(self, content: bytes, media_type: str, *, scope: BlobScope | None = None) -> BlobRef:
         sha256 = digest(content)
         self.contents[sha256] = content
         return BlobRef(sha256=sha256, size_bytes=len(content), media_type=media_type)
@@ -95,6 +95,39 @@ class MemoryBlobStore:
     def exists(self, ref: BlobRef) -> bool:
         hold_name(ref)
         return ref.sha256 in self.contents
+
+    def discard(self, ref: BlobRef) -> None:
+        hold_name(ref)
+        self.contents.pop(ref.sha256, None)
+
+    def names(self) -> Iterator[str]:
+        """Digests of everything there."""
+        yield from self.contents
+
+    def expiry_rules(self) -> tuple[ExpiryRule, ...]:
+        return ()
+
+
+class MemoryObjects:
+    """`Objects` in a dict."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        return None if name not in self.contents else self.contents[name][:most_bytes]
+
+    def write(self, name: str, content: bytes, media_type: str) -> None:
+        self.contents[name] = content
+
+    def has(self, name: str) -> bool:
+        return name in self.contents
+
+    def remove(self, name: str) -> None:
+        self.contents.pop(name, None)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        yield from sorted(name for name in self.contents if name.startswith(prefix))
 
 
 class MemoryViewStore:

@@ -24,7 +24,7 @@ from schemas.errors import (
 )
 from schemas.types import BlobRef
 from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
-from streams.ports import Answer, Standing, Stored
+from streams.ports import Answer, BlobScope, Standing, Stored
 from streams.records import Bounds, Outgoing, Position, Record
 
 
@@ -187,8 +187,8 @@ class FaultyBlobs:
     def __init__(self, blobs: MemoryBlobStore, weather: Weather) -> None:
         self._blobs, self._weather = blobs, weather
 
-    def put(self, content: bytes, media_type: str) -> BlobRef:
-        return self._blobs.put(content, media_type)
+    def put(self, content: bytes, media_type: str, *, scope: BlobScope | None = None) -> BlobRef:
+        return self._blobs.put(content, media_type, scope=scope)
 
     def get(self, ref: BlobRef) -> bytes:
         if self._weather.strikes(self._weather.trouble):

@@ -68,6 +68,8 @@ def program(layout: Layout, ports: Mapping[str, int], *, weed: str, access_key: 
     return Program(
         name="s3",
         argv=(weed, "server", *(f"-{key}={value}" for key, value in options.items())),
+        # A bucket would begin with seven volumes, and some dozens of buckets would use up the disk's share of them.
+        environment={"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"},
         ports=dict(ports),
         probe=Probe(
             target="topology.stack.probes:s3_takes_an_object",
