@@ -200,7 +200,18 @@ def test_dying_at_any_point_changes_nothing(encrypted: bool, after: bool) -> Non
     assert deaths == 5
 
 
-def test_bytes_that_another_frame_names_are_kept_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_that_is_gone_is_named_all_the_same() -> None:
+    """A whole day's key is removed, so a worker that finishes the work of a dead one finds none; the log says which it was."""
+    world, day_s = bench(), 24 * 3600
+    named = {(f.blob.key_id or "").rpartition("/")[0] for (device, _), f in world.frames.items() if device == "gate-1"}
+    ordered = world.order(-day_s, day_s)
+    with pytest.raises(Died):
+        world.carry_out(ordered, Mortal(world.store(), 1, after=True))
+    assert not list(world.keys.list("keys/gate-1/"))
+    assert set(world.carry_out(ordered).key_ids) == named
+
+
+def test_bytes_that_another_frame_names_are_kept_and_said() -> None:
     """Plain bytes are one blob for all that name them: of two devices that sent the same picture, the other's order waits."""
     world = bench(encrypted=False)
     asyncio.run(world.publish("gate-1", [20], image="the same"))
@@ -316,6 +327,13 @@ def test_a_refused_order_explains_nothing() -> None:
     world = bench(encrypted=False)
     world.carry_out(world.order(3, 7))
     world.carry_out(world.order(7, 9, order_id="GDPR-17"))
+    world.carry_out(world.order(8, 8, order_id="GDPR-18"))
+    world.encrypted = True
+    asyncio.run(world.publish("gate-1", [12]))
+    refused = world.carry_out(world.order(11, 13, order_id="GDPR-19"), world.store(master_key=b""))
+    assert isinstance(refused, ErasureRefused)
+    world.store().discard(world.frames["gate-1", 12].blob)
+    assert "nothing on the log says why" in why_gone(world.past(), world.frames["gate-1", 12])
     world.store().discard(world.frames["gate-1", 8].blob)
     assert "nothing on the log says why" in why_gone(world.past(), world.frames["gate-1", 8])
 
