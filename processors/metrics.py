@@ -14,6 +14,12 @@ IN_FLIGHT = Gauge("hindsight_window_in_flight", "Records in the window.", _PLACE
 POSITION = Gauge("hindsight_position", "Next offset to commit.", _PLACE)
 LAG_RECORDS = Gauge("hindsight_lag_records", "Records on the topic that are not committed.", _PLACE)
 LAG_SECONDS = Gauge("hindsight_lag_seconds", "Age of the oldest record that is not committed; 0 when there is none.", _PLACE)
+VIEW_CHECKS = Counter("hindsight_view_checks_total", "Looks at a view, held against the log.", ("view", "partition", "outcome"))
+VIEW_DIFFERENCES = Counter("hindsight_view_differences_total", "Views found to differ from the log.", ("view", "partition"))
+VIEW_REPAIRS = Counter("hindsight_view_repairs_total", "Views made anew from the log.", ("view", "partition", "outcome"))
+VIEW_VERIFIED = Gauge(
+    "hindsight_view_verified_position", "Next offset up to which the view was found equal to the log.", ("view", "partition")
+)
 BATCH_RECORDS = Histogram(
     "hindsight_commit_batch_records", "Records in a commit.", ("processor",), buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )

@@ -16,6 +16,7 @@ RESULTS = "vision.results"
 RELEASES = "vision.releases"
 COMMANDS = "vision.commands"
 MONITORING = "vision.monitoring"
+ERASURES = "vision.erasures"
 DEAD_LETTERS = "vision.dead-letters"
 
 _DAY_MS = 24 * 3600 * 1000
@@ -93,7 +94,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
             ),
             Topic(
                 name=COMMANDS,
-                key="pipeline",
+                key="pipeline or device_id",
                 chained=False,
                 retention_ms=-1,
                 events=(
@@ -103,6 +104,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                     e.ChangeThreshold,
                     e.ReportReleaseLoaded,
                     e.ReportReleaseLoadFailed,
+                    e.EraseFrames,
                 ),
                 longest_bytes=1024 * 1024,
             ),
@@ -113,6 +115,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                 retention_ms=400 * _DAY_MS,
                 events=(e.QualityMeasured, e.DriftDetected, e.AlertRaised, e.AlertCleared, e.SnapshotTaken),
             ),
+            Topic(name=ERASURES, key="device_id", chained=False, retention_ms=-1, events=(e.FramesErased, e.ErasureRefused)),
             Topic(name=DEAD_LETTERS, key="source topic", chained=False, retention_ms=90 * _DAY_MS, events=()),
         )
     }

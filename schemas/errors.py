@@ -6,6 +6,7 @@
     |   |-- UnknownEventError     a type that this topic does not hold
     |   |-- DigestError           bytes that do not match their digest
     |   |-- BlobGoneError         bytes that were removed, and why
+    |   |   `-- BlobErasedError       by an order
     |   |-- BundleError           a bundle that is damaged, or none, or does not hold what is asked of it
     |   `-- FrameRefusedError     a frame that the door does not let in
     |-- TransientError        retry with backoff and a deadline; the position does not advance
@@ -54,6 +55,15 @@ class BundleError(ContractError):
     def __init__(self, message: str, *, entry: str = "", do: str = "") -> None:
         super().__init__(f"{entry}: {message}" if entry else message, do=do)
         self.entry = entry
+
+
+class BlobErasedError(BlobGoneError):
+    """Bytes that were erased by the order `order_id`; `erased_at_us` is None while the order is being carried out."""
+
+    def __init__(self, message: str, *, order_id: str, erased_at_us: int | None, do: str = "") -> None:
+        super().__init__(message, do=do)
+        self.order_id = order_id
+        self.erased_at_us = erased_at_us
 
 
 class FrameRefusedError(ContractError):

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from schemas.catalogue import TOPICS
 from schemas.errors import BlobGoneError
 from schemas.types import BlobRef
-from streams.blobs import digest, hold_name, verify
+from streams.blob_names import digest, hold_name, verify
 from streams.partitioning import partition_of
-from streams.ports import Stored
+from streams.ports import BlobScope, ExpiryRule, Standing, Stored
 from streams.records import Bounds, Clock, Outgoing, Position, Record, hold_size
+from streams.view_digest import EMPTY, digest_of, toggled
 
 
 class MemoryLog:
@@ -79,7 +80,7 @@ class MemoryBlobStore:
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
 
-    def put(self, content: bytes, media_type: str) -> BlobRef:
+    def put(self, content: bytes, media_type: str, *, scope: BlobScope | None = None) -> BlobRef:
         sha256 = digest(content)
         self.contents[sha256] = content
         return BlobRef(sha256=sha256, size_bytes=len(content), media_type=media_type)
@@ -95,6 +96,39 @@ class MemoryBlobStore:
         hold_name(ref)
         return ref.sha256 in self.contents
 
+    def discard(self, ref: BlobRef) -> None:
+        hold_name(ref)
+        self.contents.pop(ref.sha256, None)
+
+    def names(self) -> Iterator[str]:
+        """Digests of everything there."""
+        yield from self.contents
+
+    def expiry_rules(self) -> tuple[ExpiryRule, ...]:
+        return ()
+
+
+class MemoryObjects:
+    """`Objects` in a dict."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        return None if name not in self.contents else self.contents[name][:most_bytes]
+
+    def write(self, name: str, content: bytes, media_type: str) -> None:
+        self.contents[name] = content
+
+    def has(self, name: str) -> bool:
+        return name in self.contents
+
+    def remove(self, name: str) -> None:
+        self.contents.pop(name, None)
+
+    def list(self, prefix: str) -> Iterator[str]:
+        yield from sorted(name for name in self.contents if name.startswith(prefix))
+
 
 class MemoryViewStore:
     """`ViewStore` in dicts."""
@@ -102,6 +136,11 @@ class MemoryViewStore:
     def __init__(self) -> None:
         self._positions: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._states: defaultdict[tuple[str, int], dict[str, bytes]] = defaultdict(dict)
+        self._digests: defaultdict[tuple[str, int], str] = defaultdict(lambda: EMPTY)
+
+    async def standing(self, view: str, partition: int) -> Standing:
+        at = (view, partition)
+        return Standing(position=self._positions[at], digest=self._digests[at], keys_count=len(self._states[at]))
 
     async def load(self, view: str, partition: int, keys: tuple[str, ...]) -> Stored:
         states = self._states[view, partition]
@@ -111,15 +150,29 @@ class MemoryViewStore:
         return Stored(position=self._positions[view, partition], states=dict(self._states[view, partition]))
 
     async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
-        if self._positions[view, partition] != expected:
+        at = (view, partition)
+        if self._positions[at] != expected:
             return False
-        self._states[view, partition].update(changes)
-        self._positions[view, partition] = position
+        for key, state in changes.items():
+            if key in self._states[at]:
+                self._digests[at] = toggled(self._digests[at], key, self._states[at][key])
+            self._digests[at] = toggled(self._digests[at], key, state)
+            self._states[at][key] = state
+        self._positions[at] = position
         return True
 
     async def replace(self, view: str, partition: int, stored: Stored) -> bool:
-        if self._positions[view, partition] > stored.position:
+        at = (view, partition)
+        if self._positions[at] > stored.position:
             return False
-        self._states[view, partition] = dict(stored.states)
-        self._positions[view, partition] = stored.position
+        self._states[at] = dict(stored.states)
+        self._digests[at] = digest_of(stored.states)
+        self._positions[at] = stored.position
         return True
+
+    def forget(self, *, states_only: bool = False) -> None:
+        """Lose everything, as a Redis that was emptied; or, a fault of no real store, the states alone."""
+        if not states_only:
+            self._positions.clear()
+            self._digests.clear()
+        self._states.clear()

@@ -42,12 +42,22 @@ class Appender(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobScope:
+    """Whose bytes these are, and of when: what an erasure goes by. Microseconds since the epoch."""
+
+    device_id: str
+    captured_at_us: int
+
+
 class BlobStore(Protocol):
     """Bytes by their content. Calls block, and may be made from several threads."""
 
-    def put(self, content: bytes, media_type: str) -> BlobRef:
+    def put(self, content: bytes, media_type: str, *, scope: BlobScope | None = None) -> BlobRef:
         """Store bytes; storing them again changes nothing.
 
+        Args:
+            scope: For a device's bytes; a store that encrypts does so under a key of that device and time.
         Raises:
             BlobStoreUnavailableError: they are not stored.
         """
@@ -62,11 +72,59 @@ class BlobStore(Protocol):
         """
 
     def exists(self, ref: BlobRef) -> bool:
-        """Whether the store has an object of that name.
+        """Whether the store has what `get` needs.
 
         Raises:
             DigestError: the reference names no digest.
         """
+
+
+class Erasing(BlobStore, Protocol):
+    """A blob store from which bytes can be erased for good. Everything here may be done twice."""
+
+    def destroy_keys(self, device_id: str, from_us: int, to_us: int) -> tuple[str, ...]:
+        """Make every encrypted blob of a device's captures in [from, to) unreadable, for everybody and for ever.
+
+        Returns:
+            The keys that were destroyed, or cut, as the beginnings of `BlobRef.key_id`.
+        Raises:
+            BlobStoreUnavailableError: the store does not answer; it may be done in part.
+        """
+
+    def discard(self, ref: BlobRef) -> None:
+        """Remove the stored bytes of one reference, encrypted or plain; none is fine.
+
+        Raises:
+            BlobStoreUnavailableError: the store does not answer.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpiryRule:
+    """A rule by which the store itself removes objects under a prefix after some days."""
+
+    name: str
+    prefix: str
+    days: int
+
+
+class Objects(Protocol):
+    """Bytes by name. All calls raise BlobStoreUnavailableError when the store does not answer."""
+
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        """The object, cut off after `most_bytes`; None when there is none."""
+
+    def write(self, name: str, content: bytes, media_type: str) -> None:
+        """Store an object; what had the name before is gone for good."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is an object of that name."""
+
+    def remove(self, name: str) -> None:
+        """Remove an object for good; none is fine."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Names that begin with a prefix, ascending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +135,21 @@ class Stored:
     states: Mapping[str, bytes]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a view's partition says of itself: its position, its running digest (`streams/view_digest.py`), and how many
+    keys it really holds."""
+
+    position: int
+    digest: str
+    keys_count: int
+
+
 class ViewStore(Protocol):
-    """States by key for each view and partition, kept together with the position that they reflect."""
+    """States by key for each view and partition, kept together with the position that they reflect and a digest of them."""
+
+    async def standing(self, view: str, partition: int) -> Standing:
+        """Position, running digest and number of keys, read in one atomic step; cheap, however large the view is."""
 
     async def load(self, view: str, partition: int, keys: tuple[str, ...]) -> Stored:
         """The named keys that exist, read in one atomic step with the position (0 when the view is new)."""
@@ -87,14 +158,14 @@ class ViewStore(Protocol):
         """Every key, read in one atomic step with the position."""
 
     async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
-        """Write changed states and the position in one atomic step.
+        """Write changed states, the position and the running digest in one atomic step.
 
         Returns:
             False, with nothing written, when the stored position is not `expected`: somebody else moved it.
         """
 
     async def replace(self, view: str, partition: int, stored: Stored) -> bool:
-        """Swap in a rebuilt partition of a view in one atomic step.
+        """Swap in a rebuilt partition of a view, with its digest, in one atomic step.
 
         Returns:
             False, with nothing changed, when the live one is further on than `stored`.

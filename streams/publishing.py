@@ -9,13 +9,14 @@ import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
 from schemas import catalogue, ids
 from schemas.codec import Schemas, encode
 from schemas.envelope import envelope_of, to_headers
 from schemas.events import FrameCaptured, FrameRefused, FramesDropped
 from schemas.types import BlobRef, DeviceId, FrameRef
-from streams.ports import Appender, BlobStore
+from streams.ports import Appender, BlobScope, BlobStore
 from streams.records import Clock, Outgoing, Position
 
 
@@ -75,9 +76,9 @@ class FramePublisher:
         Raises:
             BlobStoreUnavailableError: it is not stored.
         """
-        loop = asyncio.get_running_loop()
-        blob = await loop.run_in_executor(self._threads, self._blobs.put, frame.image, frame.media_type)
-        return frame_ref(frame, blob)
+        scope = BlobScope(device_id=frame.device_id, captured_at_us=frame.captured_at_us)
+        put = partial(self._blobs.put, frame.image, frame.media_type, scope=scope)
+        return frame_ref(frame, await asyncio.get_running_loop().run_in_executor(self._threads, put))
 
     async def append(self, frame: FrameRef, *, traceparent: str = "") -> Position:
         """Put the event on the log; the second half, which must be called in a device's order.

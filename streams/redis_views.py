@@ -1,6 +1,6 @@
-"""The `ViewStore` on Redis: for each view and partition one hash of states and one position, moved together.
+"""The `ViewStore` on Redis: for each view and partition one hash of states, one position and one digest, moved together.
 
-The two keys share a hash tag, so they live on one node of a cluster, and a script writes both or neither.
+The three keys share a hash tag, so they live on one node of a cluster, and a script writes all or none.
 """
 
 import uuid
@@ -12,21 +12,36 @@ from redis.exceptions import RedisError
 
 from schemas.errors import ViewStoreUnavailableError
 from streams.names import Namespace
-from streams.ports import Stored
+from streams.ports import Standing, Stored
+from streams.view_digest import EMPTY, digest_of
 
 _SAVE = """
 if tonumber(redis.call('GET', KEYS[2]) or '0') ~= tonumber(ARGV[1]) then return 0 end
-for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+local words, digest = {}, redis.call('GET', KEYS[3])
+for i = 1, 5 do words[i] = digest and tonumber(string.sub(digest, i * 8 - 7, i * 8), 16) or 0 end
+local function toggle(key, state)
+  local item = redis.sha1hex(#key .. ':' .. key .. state)
+  for i = 1, 5 do words[i] = bit.bxor(words[i], tonumber(string.sub(item, i * 8 - 7, i * 8), 16)) end
+end
+for i = 3, #ARGV, 2 do
+  local before = redis.call('HGET', KEYS[1], ARGV[i])
+  if before then toggle(ARGV[i], before) end
+  toggle(ARGV[i], ARGV[i + 1])
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+for i = 1, 5 do words[i] = bit.tohex(words[i]) end
+redis.call('SET', KEYS[3], table.concat(words))
 redis.call('SET', KEYS[2], ARGV[2])
 return 1
 """
 _SWAP = """
 if tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[1]) then return 0 end
 redis.call('DEL', KEYS[1])
-if redis.call('EXISTS', KEYS[3]) == 1 then
-  redis.call('RENAME', KEYS[3], KEYS[1])
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  redis.call('RENAME', KEYS[4], KEYS[1])
   redis.call('PERSIST', KEYS[1])
 end
+redis.call('SET', KEYS[3], ARGV[2])
 redis.call('SET', KEYS[2], ARGV[1])
 return 1
 """
@@ -54,6 +69,14 @@ class RedisViewStore:
         found = zip(keys, answers[1] if keys else (), strict=True)
         return Stored(position=int(answers[0] or 0), states={k: v for k, v in found if v is not None})
 
+    async def standing(self, view: str, partition: int) -> Standing:
+        async with _Translated(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.get(self._position_key(view, partition))
+            pipe.get(self._digest_key(view, partition))
+            pipe.hlen(self._states_key(view, partition))
+            position, digest, keys_count = await pipe.execute()
+        return Standing(position=int(position or 0), digest=digest.decode() if digest else EMPTY, keys_count=keys_count)
+
     async def load_all(self, view: str, partition: int) -> Stored:
         async with _Translated(), self._redis.pipeline(transaction=True) as pipe:
             pipe.get(self._position_key(view, partition))
@@ -63,12 +86,13 @@ class RedisViewStore:
 
     async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
         pairs = [part for key in sorted(changes) for part in (key, changes[key])]
-        keys = (self._states_key(view, partition), self._position_key(view, partition))
+        keys = (self._states_key(view, partition), self._position_key(view, partition), self._digest_key(view, partition))
         async with _Translated():
             return bool(await self._redis.eval(_SAVE, len(keys), *keys, expected, position, *pairs))
 
     async def replace(self, view: str, partition: int, stored: Stored) -> bool:
-        live, position = self._states_key(view, partition), self._position_key(view, partition)
+        live = self._states_key(view, partition)
+        position, digest = self._position_key(view, partition), self._digest_key(view, partition)
         shadow = f"{live}:shadow:{uuid.uuid4().hex}"  # its own, since two may rebuild at once
         names = sorted(stored.states)
         async with _Translated():
@@ -76,7 +100,7 @@ class RedisViewStore:
                 batch = {k: stored.states[k] for k in names[start : start + _SHADOW_BATCH]}
                 await self._redis.hset(shadow, mapping=batch)  # type: ignore[arg-type]
                 await self._redis.expire(shadow, _SHADOW_LIVES_S)
-            swapped = await self._redis.eval(_SWAP, 3, live, position, shadow, stored.position)
+            swapped = await self._redis.eval(_SWAP, 4, live, position, digest, shadow, stored.position, digest_of(stored.states))
             await self._redis.delete(shadow)
         return bool(swapped)
 
@@ -85,6 +109,9 @@ class RedisViewStore:
 
     def _position_key(self, view: str, partition: int) -> str:
         return self._namespace.redis_key(f"{{{view}.{partition}}}", "position")
+
+    def _digest_key(self, view: str, partition: int) -> str:
+        return self._namespace.redis_key(f"{{{view}.{partition}}}", "digest")
 
 
 class _Translated:

@@ -92,6 +92,8 @@ class Agents:
         failed: Callable[[BaseException], None],
     ) -> None:
         self._apps = []
+        self._by_group: dict[str, faust.App] = {}
+        self._namespace = namespace
         self._folder = TemporaryDirectory(prefix="hindsight-faust-")
         for group in groups:
             app = faust_app(
@@ -110,6 +112,7 @@ class Agents:
                     committed=committed,
                 )
             self._apps.append(app)
+            self._by_group[group.name] = app
 
     async def start(self) -> None:
         """Join the groups; returns when every app runs."""
@@ -117,6 +120,14 @@ class Agents:
             app.loop = asyncio.get_running_loop()
             app.finalize()
         await asyncio.gather(*(app.start() for app in self._apps))
+
+    def assigned(self, topic: str, group: str) -> frozenset[int]:
+        """Partitions of a topic that a group of this process owns now; none while they are given out anew."""
+        app = self._by_group.get(group)
+        if app is None or app.rebalancing:
+            return frozenset()
+        name = self._namespace.topic(topic)
+        return frozenset(at.partition for at in app.consumer.assignment() if at.topic == name)
 
     async def stop(self) -> None:
         """Leave the groups; what was in flight was not acknowledged and comes again."""

@@ -1,65 +1,115 @@
 """Holding the blob store against the log: is every frame's image and every model's file there, and what its digest says?"""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from processors.lookback.gone import Order, Orders
 from schemas.catalogue import FRAMES, RELEASES
 from schemas.codec import Schemas, decode
 from schemas.errors import BlobGoneError, ContractError, DigestError
 from schemas.events import FrameCaptured, ModelRegistered
-from schemas.types import BlobRef
-from streams.blobs import S3BlobStore
+from schemas.types import BlobRef, FrameRef
 from streams.ports import EventLog
+from streams.sealed_blobs import SealedBlobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobsChecked:
-    """Digests, sorted. `unreferenced` counts objects that nothing on the log names; they are harmless leftovers."""
+    """Digests, sorted. `unreferenced` counts objects that nothing on the log names; they are harmless leftovers.
+
+    `erased` counts blobs that orders erased, by order; `not_erased` are digests of frames that an order erased and that
+    can be read all the same, other than those that a frame which stays names too.
+    """
 
     checked: int
     missing: tuple[str, ...]
     changed: tuple[str, ...]
+    erased: dict[str, int]
+    not_erased: tuple[str, ...]
     unreferenced: int
 
 
-def check_blobs(log: EventLog, blobs: S3BlobStore, schemas: Schemas, *, read: bool) -> BlobsChecked:
+def check_blobs(log: EventLog, blobs: SealedBlobs, schemas: Schemas, *, read: bool) -> BlobsChecked:
     """Look every referenced blob up, or read and verify it.
 
     Raises:
         BlobStoreUnavailableError: the store does not answer.
     """
-    there = set(blobs.names())
-    refs = _referenced(log, schemas)
-    missing, changed = [], []
-    for ref in refs.values():
-        if ref.sha256 not in there:
+    plain, sealed = set(blobs.names()), set(blobs.sealed_names())
+    orders = Orders(log, schemas)
+    done = tuple(o for o in orders.all() if o.erased_at_us is not None)
+    refs, staying = _referenced(log, schemas, done)
+    missing, changed, not_erased = [], [], []
+    erased: dict[str, int] = {}
+    for ref, order in refs.items():
+        there = ref.sha256 in plain if ref.key_id is None else (ref.key_id, ref.sha256) in sealed or ref.sha256 in plain
+        trouble = _trouble(blobs, ref, read=read) if there and (read or ref.key_id is not None) else ""
+        is_gone = not there or trouble == "gone"
+        if order is not None and is_gone:
+            erased[order.order_id] = erased.get(order.order_id, 0) + 1
+        elif order is not None:
+            if ref not in staying and not trouble:
+                not_erased.append(ref.sha256)
+        elif is_gone:
             missing.append(ref.sha256)
-        elif read:
-            try:
-                blobs.get(ref)
-            except BlobGoneError:
-                missing.append(ref.sha256)
-            except DigestError:
-                changed.append(ref.sha256)
+        elif trouble:
+            changed.append(ref.sha256)
+    named = {r.sha256 for r in refs}
     return BlobsChecked(
         checked=len(refs),
         missing=tuple(sorted(missing)),
         changed=tuple(sorted(changed)),
-        unreferenced=len(there - refs.keys()),
+        erased=dict(sorted(erased.items())),
+        not_erased=tuple(sorted(not_erased)),
+        unreferenced=len(plain - named) + len(sealed - {(r.key_id, r.sha256) for r in refs}),
     )
 
 
-def _referenced(log: EventLog, schemas: Schemas) -> dict[str, BlobRef]:
-    refs: dict[str, BlobRef] = {}
-    for topic in (FRAMES, RELEASES):
-        for partition in log.partitions(topic):
-            bounds = log.bounds(topic, partition)
-            for record in log.read(topic, partition, bounds.earliest, bounds.end):
-                try:
-                    event = decode(record.value, topic, schemas)
-                except ContractError:
-                    continue
-                if isinstance(event, FrameCaptured):
-                    refs[event.frame.blob.sha256] = event.frame.blob
-                elif isinstance(event, ModelRegistered):
-                    refs |= {file.blob.sha256: file.blob for file in event.files}
-    return refs
+def _trouble(blobs: SealedBlobs, ref: BlobRef, *, read: bool) -> str:
+    """What is wrong with a blob that is there: nothing, "gone" when its key is, or "changed"."""
+    try:
+        if read:
+            blobs.get(ref)
+            return ""
+        return "" if blobs.exists(ref) else "gone"
+    except BlobGoneError:
+        return "gone"
+    except DigestError:
+        return "changed"
+
+
+def _referenced(log: EventLog, schemas: Schemas, orders: tuple[Order, ...]) -> tuple[dict[BlobRef, Order | None], set[BlobRef]]:
+    """Every blob that an event names, with the order that erased it; and those that an event names which no order is about,
+    or which came after it."""
+    models = tuple(_of_models(log, schemas))
+    refs: dict[BlobRef, Order | None] = dict.fromkeys(models)
+    staying = set(models)
+    for partition in log.partitions(FRAMES):
+        bounds = log.bounds(FRAMES, partition)
+        for record in log.read(FRAMES, partition, bounds.earliest, bounds.end):
+            try:
+                event = decode(record.value, FRAMES, schemas)
+            except ContractError:
+                continue
+            if isinstance(event, FrameCaptured):
+                order = _order_of(event.frame, orders)
+                refs[event.frame.blob] = order or refs.get(event.frame.blob)
+                if order is None or record.offset >= order.frames_offsets[partition]:
+                    staying.add(event.frame.blob)
+    return refs, staying
+
+
+def _of_models(log: EventLog, schemas: Schemas) -> Iterator[BlobRef]:
+    for partition in log.partitions(RELEASES):
+        bounds = log.bounds(RELEASES, partition)
+        for record in log.read(RELEASES, partition, bounds.earliest, bounds.end):
+            try:
+                event = decode(record.value, RELEASES, schemas)
+            except ContractError:
+                continue
+            if isinstance(event, ModelRegistered):
+                yield from (file.blob for file in event.files)
+
+
+def _order_of(frame: FrameRef, orders: tuple[Order, ...]) -> Order | None:
+    return next((o for o in orders if o.span.holds(frame)), None)

@@ -141,7 +141,7 @@ def _subject(text: str, number: int) -> str:
 def _put_blobs(file: BundleFile, settings: Settings, progress: Progress) -> int:
     """Several at once, a bounded number of them in memory."""
     store = wiring.blob_store(settings)
-    store.make_bucket()
+    wiring.make_buckets(settings)
     held, count, total = BundleBlobs(file), 0, file.manifest.blobs.count
 
     def put(row: Row) -> None:

@@ -1,4 +1,4 @@
-"""Sending commands to the release processor and waiting for what it decides."""
+"""Sending commands to the processors that carry them out, and waiting for what they decide."""
 
 import getpass
 import time
@@ -50,11 +50,12 @@ def releases_now(settings: Settings) -> PipelineReleases:
     return folded.states.get(settings.pipeline.name, VIEWS["releases"].initial)  # type: ignore[no-any-return]
 
 
-def send(settings: Settings, command: Any, *, until: Callable[[Any], bool], timeout_s: float) -> Any:
+def send(settings: Settings, command: Any, *, until: Callable[[Any], bool], timeout_s: float, topic: str = RELEASES) -> Any:
     """Send a command and wait for the event that settles it.
 
     Args:
         until: Whether an event caused by the command, or by what it set going, is the one waited for.
+        topic: Where that event will be; it has one partition.
     Returns:
         That event.
     Raises:
@@ -63,12 +64,12 @@ def send(settings: Settings, command: Any, *, until: Callable[[Any], bool], time
     """
     log, schemas, appender = wiring.event_log(settings), wiring.schemas(settings), wiring.appender(settings)
     try:
-        start = log.bounds(RELEASES, 0).end
+        start = log.bounds(topic, 0).end
         future = appender.try_enqueue(command_record(command, schemas, system_clock()))
         assert future is not None, "a new appender has room"
         future.result(timeout_s)
         deadline = time.monotonic() + timeout_s
-        for record in log.follow(RELEASES, {0: start}, lambda: time.monotonic() > deadline):
+        for record in log.follow(topic, {0: start}, lambda: time.monotonic() > deadline):
             event = _event(record, schemas)
             if isinstance(event, CommandRefused) and event.command_id == command.command_id:
                 raise CommandRefusedError(event)
@@ -79,7 +80,9 @@ def send(settings: Settings, command: Any, *, until: Callable[[Any], bool], time
         log.close()
     raise TransientError(
         f"{type(command).__name__} was sent, and nothing settled it within {timeout_s:g} s; it may still be carried out",
-        do="see that a worker runs the release processor, and look at `hindsight releases list`",
+        do="see that a worker runs (`hindsight status`), and look at `hindsight releases list`"
+        if topic == RELEASES
+        else "see that a worker runs the erase processor, and run it again",
     )
 
 

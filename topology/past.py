@@ -1,9 +1,14 @@
-"""Opens the past: the live log with its blobs, or an incident bundle that needs no server at all."""
+"""Opens the past: the live log with its blobs, or an incident bundle that needs no server at all.
+
+Whoever reads a blob there that is gone is told why: erased by which order, or removed by which rule.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from processors.lookback.gone import TellingBlobs
 from streams.past import Past
 from topology import wiring
 from topology.settings import Settings
@@ -26,10 +31,12 @@ def open_past(settings: Settings, bundle: Path | None, *, side_by_side: bool = F
         from streams.bundle import open_bundle
 
         with open_bundle(bundle) as past:
-            yield past
+            yield replace(past, blobs=TellingBlobs(past.blobs, past.log, past.schemas))
         return
     log = wiring.event_log(settings, side_by_side=side_by_side)
     try:
-        yield Past(log=log, schemas=wiring.schemas(settings), blobs=wiring.blob_store(settings), source=LIVE)
+        schemas, blobs = wiring.schemas(settings), wiring.blob_store(settings)
+        told = TellingBlobs(blobs, log, schemas, blobs.expiry_rules)
+        yield Past(log=log, schemas=schemas, blobs=told, source=LIVE)
     finally:
         log.close()

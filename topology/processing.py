@@ -8,8 +8,10 @@ from collections.abc import Callable
 from processors.assess.core import Limits
 from processors.assess.step import AssessStep
 from processors.derive.step import DeriveStep
+from processors.erase.step import EraseStep
 from processors.infer.core import Route
 from processors.infer.step import InferStep, Retries
+from processors.lookback.gone import TellingBlobs
 from processors.release.follower import ReleaseFollower
 from processors.release.step import ReleaseStep
 from processors.rules.contract import load as load_rules
@@ -22,7 +24,7 @@ from topology.agents import FaustLimits, Group
 from topology.settings import Settings
 from topology.wiring import Clients
 
-PROCESSORS = ("assess", "infer", "derive", "release", "views")
+PROCESSORS = ("assess", "infer", "derive", "release", "erase", "views")
 
 
 def groups(
@@ -38,7 +40,7 @@ def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollo
     match name:
         case "assess":
             step = AssessStep(
-                using.blobs,
+                _telling(using),
                 limits=Limits(),
                 max_bytes=settings.gateway.max_message_bytes,
                 max_pixels=settings.http.max_pixels,
@@ -52,6 +54,10 @@ def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollo
             return Group(name=name, steps=(DeriveStep(load_rules(settings.pipeline.rules)),), window=batch, batch=batch)
         case "release":
             return Group(name=name, steps=(ReleaseStep(),), window=batch, batch=batch)
+        case "erase":
+            # One order at a time: two would cut the same keys.
+            erase = EraseStep(using.log, using.schemas, using.blobs, system_clock)
+            return Group(name=name, steps=(erase,), window=1, batch=1)
         case "views":
             return Group(name=name, steps=tuple(ViewStep(view) for view in VIEWS.values()), window=batch, batch=batch)
         case _:
@@ -63,7 +69,7 @@ def _infer(settings: Settings, using: Clients, follower: ReleaseFollower, infere
         pipeline=settings.pipeline.name,
         route=router(follower),
         inference=inference,
-        blobs=using.blobs,
+        blobs=_telling(using),
         clock=system_clock,
         retries=Retries(
             attempts_max=settings.worker.attempts,
@@ -72,6 +78,11 @@ def _infer(settings: Settings, using: Clients, follower: ReleaseFollower, infere
         ),
         concurrency=settings.worker.concurrent_calls,
     )
+
+
+def _telling(using: Clients) -> TellingBlobs:
+    """The blobs, with the reason in the error when one is gone."""
+    return TellingBlobs(using.blobs, using.log, using.schemas, using.blobs.expiry_rules)
 
 
 def router(follower: ReleaseFollower) -> Callable[[FrameRef], Route]:

@@ -7,6 +7,8 @@ are SecretStr: never printed, never logged.
 Only `topology` reads settings; the packages below get values as arguments.
 """
 
+import base64
+import binascii
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -16,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 ENVIRONMENT_PREFIX = "HINDSIGHT_"
 NESTING = "__"
+_MASTER_KEY_BYTES = 32
 HOST_AND_PORT = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
 
 
@@ -38,6 +41,7 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 HostAndPort = Annotated[str, StringConstraints(pattern=HOST_AND_PORT)]
 HostsAndPorts = Annotated[tuple[HostAndPort, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
 Bytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
 
 
@@ -152,6 +156,19 @@ class WorkerSettings(Group):
         return self
 
 
+class ChecksSettings(Group):
+    """Views held against the log while workers work: how often, with how much of one core, and whether they are repaired.
+
+    A view that differs again within `repair_once_in_s` of a repair is reported and not repaired again.
+    """
+
+    on: bool = True
+    every_s: Seconds = 5.0
+    share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    repair: bool = True
+    repair_once_in_s: Seconds = 600.0
+
+
 class TelemetrySettings(Group):
     """Traces and logs. No endpoint means that no trace leaves the process."""
 
@@ -173,9 +190,34 @@ class PipelineSettings(Group):
 
 
 class BlobSettings(Group):
-    """Where image bytes lie."""
+    """Where image bytes lie, and whether devices' frames are encrypted there, each device and day under a key of its own.
 
-    bucket: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] = "hindsight-blobs"
+    `master_key` (32 bytes in base64) wraps those keys, and lies nowhere else: without it nothing encrypted can be read.
+    """
+
+    bucket: BucketName = "hindsight-blobs"
+    encrypt: Literal["off", "per_device_day"] = "off"
+    master_key: SecretStr = SecretStr("")
+    keys_bucket: BucketName = "hindsight-keys"
+
+    @model_validator(mode="after")
+    def _key_fits(self) -> Self:
+        if self.encrypt != "off" and not self.master_key.get_secret_value():
+            raise ValueError("encrypt needs a master_key: `openssl rand -base64 32` makes one")
+        self.master_key_bytes()
+        if self.bucket == self.keys_bucket:
+            raise ValueError("keys_bucket must be another bucket: keys must not be backed up with what they open")
+        return self
+
+    def master_key_bytes(self) -> bytes:
+        """The key; empty when there is none."""
+        try:
+            key = base64.b64decode(self.master_key.get_secret_value(), validate=True)
+        except binascii.Error as error:
+            raise ValueError("master_key is not base64") from error
+        if len(key) not in (0, _MASTER_KEY_BYTES):
+            raise ValueError(f"master_key is {len(key)} bytes, and not {_MASTER_KEY_BYTES}")
+        return key
 
 
 class DeviceSettings(Group):
@@ -208,6 +250,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     http: HttpSettings = HttpSettings()
     worker: WorkerSettings = WorkerSettings()
+    checks: ChecksSettings = ChecksSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     pipeline: PipelineSettings = PipelineSettings()
     blobs: BlobSettings = BlobSettings()

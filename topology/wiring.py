@@ -6,7 +6,7 @@ Imports stand inside the functions: a command that asks the log should not wait 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streams.names import Namespace
 from streams.records import system_clock
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from processors.step import Ports
-    from streams.blobs import S3BlobStore
     from streams.kafka_appender import KafkaAppender
     from streams.kafka_log import KafkaEventLog
+    from streams.objects import S3Objects
     from streams.publishing import FramePublisher
     from streams.redis_views import RedisViewStore
     from streams.registry import RegistrySchemas
+    from streams.sealed_blobs import SealedBlobs
     from streams.topics import Topics
 
 _BLOB_THREADS = 16
@@ -71,20 +72,41 @@ def topics(settings: Settings) -> "Topics":
     )
 
 
-def blob_store(settings: Settings) -> "S3BlobStore":
+def blob_store(settings: Settings) -> "SealedBlobs":
+    """Blobs, plain and encrypted."""
     from streams.blobs import S3BlobStore
+    from streams.keyring import KeyRing
+    from streams.sealed_blobs import SealedBlobs
 
     # Its client warns of every try. Whoever asked hears of the last one, and says so once.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
-    return S3BlobStore(
-        settings.s3.endpoint,
-        access_key=settings.s3.access_key,
-        secret_key=settings.s3.secret_key.get_secret_value(),
-        bucket=namespace(settings).bucket(settings.blobs.bucket),
-        secure=settings.s3.secure,
-        region=settings.s3.region,
-        timeout_s=settings.s3.timeout_s,
-    )
+    plain = S3BlobStore(settings.s3.endpoint, bucket=namespace(settings).bucket(settings.blobs.bucket), **_s3(settings))
+    keys = KeyRing(keys_bucket(settings), settings.blobs.master_key_bytes())
+    return SealedBlobs(plain, plain, keys, seals=settings.blobs.encrypt != "off")
+
+
+def keys_bucket(settings: Settings) -> "S3Objects":
+    """Where the keys of encrypted blobs lie."""
+    from streams.objects import S3Objects
+
+    return S3Objects(settings.s3.endpoint, bucket=namespace(settings).bucket(settings.blobs.keys_bucket), **_s3(settings))
+
+
+def blobs_bucket(settings: Settings) -> "S3Objects":
+    """The bucket of blobs, as objects."""
+    from streams.objects import S3Objects
+
+    return S3Objects(settings.s3.endpoint, bucket=namespace(settings).bucket(settings.blobs.bucket), **_s3(settings))
+
+
+def _s3(settings: Settings) -> dict[str, Any]:
+    return {
+        "access_key": settings.s3.access_key,
+        "secret_key": settings.s3.secret_key.get_secret_value(),
+        "secure": settings.s3.secure,
+        "region": settings.s3.region,
+        "timeout_s": settings.s3.timeout_s,
+    }
 
 
 def redis_client(settings: Settings) -> "Redis":
@@ -111,7 +133,13 @@ def prepare(settings: Settings) -> None:
     """
     topics(settings).ensure()
     schemas(settings).register_all()
-    blob_store(settings).make_bucket()
+    make_buckets(settings)
+
+
+def make_buckets(settings: Settings) -> None:
+    """The buckets of blobs and of their keys, when they are not there."""
+    blobs_bucket(settings).make_bucket()
+    keys_bucket(settings).make_bucket()
 
 
 def publisher(settings: Settings, *, to: "KafkaAppender", channel: str) -> "FramePublisher":
@@ -143,7 +171,7 @@ class Clients:
     log: "KafkaEventLog"
     appender: "KafkaAppender"
     schemas: "RegistrySchemas"
-    blobs: "S3BlobStore"
+    blobs: "SealedBlobs"
     redis: "Redis"
     views: "RedisViewStore"
 

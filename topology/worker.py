@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import structlog
@@ -29,6 +30,7 @@ from streams.triton import TritonInference, TritonModels
 from topology import processing, wiring
 from topology.agents import Agents
 from topology.caught_up import keep_caught_up
+from topology.checks import keep_checking
 from topology.health import Health
 from topology.lag import measure_lag
 from topology.settings import Settings
@@ -95,6 +97,9 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     beside = [_watched(keep_caught_up(groups, using.ports(), kafka, stop), failed)]
     steps = [step for group in groups for step in group.steps]
     beside.append(_watched(measure_lag(steps, using.ports(), stop, away=waits_for), failed))
+    if "views" in names and settings.checks.on:
+        owned = partial(agents.assigned, group="views")
+        beside.append(_watched(keep_checking(settings.checks, using.ports(), owned, stop), failed))
     if "release" in names:
         beside.append(_watched(_load_releases(settings, using, lambda: follower.current()[0], stop), failed))
     # What was imported and built stays until the end: collections need not walk it, and neither does the exit.

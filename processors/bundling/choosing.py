@@ -19,7 +19,7 @@ from schemas.envelope import header
 from schemas.errors import ContractError, DigestError
 from schemas.events import ModelRegistered, ReleaseRegistered, SnapshotTaken
 from schemas.types import BlobRef, SourcePosition
-from streams.blobs import hold_name
+from streams.blob_names import hold_name
 from streams.past import Past
 from streams.records import Record
 
@@ -149,7 +149,7 @@ class Choosing:
             hold_name(blob)
         except DigestError:
             return
-        self._wanted.add_blob(blob.sha256, blob.size_bytes)
+        self._wanted.add_blob(blob)
 
     def _follow_causes(self) -> None:
         """Look at wanted records for what they need in turn, until nothing new is wanted."""

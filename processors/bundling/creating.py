@@ -130,8 +130,8 @@ def _blobs(
     under_way: deque[tuple[str, int, Future[bytes | Gone]]] = deque()
     waiting_bytes = 0
     with ThreadPoolExecutor(_FETCHED_AT_ONCE, thread_name_prefix="blobs") as threads:
-        for number, (sha256, sizes) in enumerate(_and_an_end(wanted.blobs()), start=1):
-            size = max(0, *sizes) if sizes else 0
+        for number, (sha256, refs) in enumerate(_and_an_end(wanted.blobs()), start=1):
+            size = max((0, *(ref.size_bytes for ref in refs)))
             while under_way and (not sha256 or len(under_way) >= _FETCHED_AT_ONCE or waiting_bytes + size > _FETCHED_BYTES):
                 name, room, future = under_way.popleft()
                 found = future.result()
@@ -141,23 +141,23 @@ def _blobs(
                 yield name, found
             if sha256:
                 waiting_bytes += size
-                under_way.append((sha256, size, threads.submit(_fetched, past, sha256, sizes)))
+                under_way.append((sha256, size, threads.submit(_fetched, past, refs)))
                 progress("blobs", number, total)
 
 
-def _and_an_end(blobs: Iterator[tuple[str, tuple[int, ...]]]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _and_an_end(blobs: Iterator[tuple[str, tuple[BlobRef, ...]]]) -> Iterator[tuple[str, tuple[BlobRef, ...]]]:
     yield from blobs
     yield "", ()
 
 
-def _fetched(past: Past, sha256: str, sizes: tuple[int, ...]) -> bytes | Gone:
-    """A blob's bytes, verified by the store; or why there are none."""
+def _fetched(past: Past, refs: tuple[BlobRef, ...]) -> bytes | Gone:
+    """A blob's bytes, verified by the store, by the first reference that gives them; or why there are none."""
     reason = "its references say that it has a size that cannot be"
-    for size in sizes:
-        if not 0 <= size <= MOST_ENTRY_BYTES:
+    for ref in refs:
+        if not 0 <= ref.size_bytes <= MOST_ENTRY_BYTES:
             continue
         try:
-            return past.blobs.get(BlobRef(sha256=sha256, size_bytes=size, media_type="application/octet-stream"))
+            return past.blobs.get(ref)
         except ContractError as error:
             reason = str(error)
     return Gone(reason=reason)

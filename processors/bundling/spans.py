@@ -11,7 +11,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from processors.views.catalogue import VIEWS
-from schemas.catalogue import ASSESSMENTS, COMMANDS, DEAD_LETTERS, FRAMES, INFERENCES, MONITORING, RELEASES, RESULTS, TOPICS
+from schemas.catalogue import (
+    ASSESSMENTS,
+    COMMANDS,
+    DEAD_LETTERS,
+    ERASURES,
+    FRAMES,
+    INFERENCES,
+    MONITORING,
+    RELEASES,
+    RESULTS,
+    TOPICS,
+)
 from schemas.codec import decode
 from schemas.errors import BlobGoneError, ContractError, DigestError
 from schemas.events import SnapshotTaken
@@ -19,7 +30,7 @@ from schemas.types import BlobRef
 from streams.past import Past
 from streams.records import Bounds, Record
 
-_WHOLE = (RELEASES, COMMANDS)
+_WHOLE = (RELEASES, COMMANDS, ERASURES)
 _BY_DEVICE = (FRAMES, ASSESSMENTS, INFERENCES, RESULTS)
 _CHUNK_FIRST, _CHUNK_MOST = 500, 20_000
 _DLQ_KEY = "hindsight_dlq_key"
@@ -79,6 +90,9 @@ def _span(past: Past, window: Window, snapshots: Mapping[tuple[str, int], Snapsh
     bounds = past.log.bounds(topic, partition)
     start = past.log.offset_at(topic, partition, window.from_us // 1000)
     stop = max(start, past.log.offset_at(topic, partition, window.to_us // 1000 + 1))
+    if topic == ERASURES:
+        # Orders after the window say why its blobs are gone.
+        stop = max(stop, bounds.end)
     views = [view.name for view in VIEWS.values() if view.topic == topic]
     earliest = start
     if topic in _WHOLE:

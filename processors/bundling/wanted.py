@@ -4,9 +4,13 @@ than memory holds."""
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from schemas.types import BlobRef
 
 _TABLES = """
 PRAGMA journal_mode = OFF;
@@ -16,10 +20,13 @@ PRAGMA temp_store = FILE;
 CREATE TABLE records (
   topic TEXT, partition INTEGER, offset INTEGER, done INTEGER, PRIMARY KEY (topic, partition, offset)
 ) WITHOUT ROWID;
-CREATE TABLE blobs (sha256 BLOB, size_bytes INTEGER, PRIMARY KEY (sha256, size_bytes)) WITHOUT ROWID;
+CREATE TABLE blobs (
+  sha256 BLOB, size_bytes INTEGER, key_id TEXT, PRIMARY KEY (sha256, size_bytes, key_id)
+) WITHOUT ROWID;
 CREATE TABLE schemas (id INTEGER PRIMARY KEY);
 """
 _MOST_INTEGER = 2**63 - 1
+_ANY = "application/octet-stream"
 _RUN_GAP, _RUN_MOST = 200, 20_000
 
 
@@ -77,16 +84,20 @@ class Wanted:
         )
         yield from _runs(offset for (offset,) in rows)
 
-    def add_blob(self, sha256: str, size_bytes: int) -> None:
+    def add_blob(self, ref: BlobRef) -> None:
+        """A reference that names a digest."""
+        size_bytes = max(-1, min(ref.size_bytes, _MOST_INTEGER))
         self._found.execute(
-            "INSERT OR IGNORE INTO blobs VALUES (?, ?)", (bytes.fromhex(sha256), max(-1, min(size_bytes, _MOST_INTEGER)))
+            "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (bytes.fromhex(ref.sha256), size_bytes, ref.key_id or "")
         )
 
-    def blobs(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Every blob by digest, ascending, with the sizes that references say it has; more than one is somebody's mistake."""
-        rows = self._found.execute("SELECT sha256, group_concat(size_bytes) FROM blobs GROUP BY sha256 ORDER BY sha256")
-        for sha256, sizes in rows:
-            yield sha256.hex(), tuple(sorted(int(size) for size in sizes.split(",")))
+    def blobs(self) -> Iterator[tuple[str, tuple[BlobRef, ...]]]:
+        """Every blob by digest, ascending, with the references that name it: under several keys when several frames have the
+        same bytes, of several sizes when somebody made a mistake."""
+        rows = self._found.execute("SELECT sha256, size_bytes, key_id FROM blobs ORDER BY sha256, size_bytes, key_id")
+        for sha256, of_one in groupby(rows, key=itemgetter(0)):
+            name = sha256.hex()
+            yield name, tuple(BlobRef(sha256=name, size_bytes=s, media_type=_ANY, key_id=k or None) for _, s, k in of_one)
 
     def blobs_count(self) -> int:
         (count,) = self._found.execute("SELECT count(DISTINCT sha256) FROM blobs").fetchone()

@@ -217,5 +217,9 @@ def command_record(command: Any, schemas: Schemas, now_us: int) -> Outgoing:
         causation_id=command.command_id,
     )
     return Outgoing(
-        topic=COMMANDS, key=command.pipeline.encode(), value=encode(command, schemas), headers=to_headers(envelope), partition=0
+        topic=COMMANDS, key=_key_of(command).encode(), value=encode(command, schemas), headers=to_headers(envelope), partition=0
     )
+
+
+def _key_of(command: Any) -> str:
+    return str(command.pipeline if hasattr(command, "pipeline") else command.device_id)

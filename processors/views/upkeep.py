@@ -8,7 +8,8 @@ from processors.repeats import SOURCES_KEY
 from processors.views.catalogue import View
 from processors.views.replay import as_stored, digest, fold_log
 from schemas.codec import Schemas
-from streams.ports import EventLog, Stored, ViewStore
+from streams.ports import EventLog, Standing, Stored, ViewStore
+from streams.view_digest import digest_of
 
 _SWAP_TRIES = 20
 
@@ -18,6 +19,7 @@ class Checked:
     """One view's partition held against the log at the position that the view reflects.
 
     `behind_records` is how many records the log holds beyond that position: an equal view may still be old.
+    `view_digest` and `log_digest` are made anew from all states; `running_digest` is what the store keeps as they change.
     """
 
     view: str
@@ -28,10 +30,13 @@ class Checked:
     view_digest: str
     log_digest: str
     different_keys: tuple[str, ...]
+    running_digest: str
+    running_agrees: bool
 
     @property
     def equal(self) -> bool:
-        return self.view_digest == self.log_digest
+        """Whether the states are the log's, and the running digest is that of the states."""
+        return self.view_digest == self.log_digest and self.running_agrees
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,7 @@ class Rebuilt:
 
 async def check(view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int) -> Checked:
     """Compare what the view store holds with the fold of the log up to the same position."""
-    live = await views.load_all(view.name, partition)
+    standing, live = await _at_one_position(view, views, partition)
     end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
     folded = await asyncio.to_thread(fold_log, view, log, schemas, partition, live.position)
     true = as_stored(folded) if live.position else Stored(position=0, states={})
@@ -61,7 +66,18 @@ async def check(view: View[Any], log: EventLog, views: ViewStore, schemas: Schem
         view_digest=digest(live),
         log_digest=digest(true),
         different_keys=tuple(k for k in keys if live.states.get(k) != true.states.get(k)),
+        running_digest=standing.digest,
+        running_agrees=standing.digest == await asyncio.to_thread(digest_of, live.states),
     )
+
+
+async def _at_one_position(view: View[Any], views: ViewStore, partition: int) -> tuple[Standing, Stored]:
+    """What the store says of itself and what it holds, while workers go on."""
+    while True:
+        standing = await views.standing(view.name, partition)
+        live = await views.load_all(view.name, partition)
+        if standing.position == live.position:
+            return standing, live
 
 
 async def rebuild(view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int) -> Rebuilt:

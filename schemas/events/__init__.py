@@ -3,12 +3,14 @@
 from schemas.events.assessments import FrameAccepted, FrameRejected
 from schemas.events.commands import (
     ChangeThreshold,
+    EraseFrames,
     PromoteRelease,
     RegisterModel,
     RegisterRelease,
     ReportReleaseLoaded,
     ReportReleaseLoadFailed,
 )
+from schemas.events.erasures import ErasureRefused, FramesErased
 from schemas.events.frames import FrameCaptured, FrameRefused, FramesDropped
 from schemas.events.inferences import InferenceCompleted, InferenceFailed, InferenceSkipped
 from schemas.events.monitoring import AlertCleared, AlertRaised, DriftDetected, QualityMeasured, SnapshotTaken
@@ -35,11 +37,14 @@ __all__ = [
     "ChangeThreshold",
     "CommandRefused",
     "DriftDetected",
+    "EraseFrames",
+    "ErasureRefused",
     "FrameAccepted",
     "FrameCaptured",
     "FrameRefused",
     "FrameRejected",
     "FramesDropped",
+    "FramesErased",
     "InferenceCompleted",
     "InferenceFailed",
     "InferenceSkipped",

@@ -1,4 +1,5 @@
-"""What somebody asks of the release processor; imperative, and refused by an event when it cannot be done.
+"""What somebody asks of the release processor or of the erase processor; imperative, and refused by an event when it
+cannot be done.
 
 One frozen class for each Avro record in `schemas/avro`; the `.avsc` is the source and says what each field
 means. A test holds the two together, field by field.
@@ -7,7 +8,7 @@ means. A test holds the two together, field by field.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.types import EventId, ModelFile, ReleaseStep
+from schemas.types import DeviceId, EventId, ModelFile, ReleaseStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,4 +89,18 @@ class ReportReleaseLoadFailed:
     release: str
     endpoint: str
     error_message: str
+    issued_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseFrames:
+    """Ask that a device's frames of a time become unreadable for ever. Avro: hindsight.commands.EraseFrames v1."""
+
+    command_id: EventId
+    device_id: DeviceId
+    order_id: str
+    captured_from_us: int
+    captured_to_us: int
+    issued_by: str
+    reason: str
     issued_at_us: int

@@ -1,5 +1,7 @@
 """The `BlobStore` of a bundle: found by binary search in `blobs.index`, verified on every read.
 
+What lay encrypted in the store lies plain here: whoever may make a bundle may read what is in it.
+
 A row is a sha256, a place, a length and a kind, 56 bytes, sorted by the sha256. Of a blob that was not to be had when the
 bundle was made the place is that of the reason, so that the answer is the one the store gave then.
 """
@@ -12,9 +14,10 @@ from threading import Lock
 
 from schemas.errors import BlobGoneError, BundleError
 from schemas.types import BlobRef
-from streams.blobs import hold_name, verify
+from streams.blob_names import hold_name, verify
 from streams.bundle.file import BundleFile
 from streams.bundle.layout import BLOCK, INDEX, MISSING, blob_name
+from streams.ports import BlobScope
 
 ROW = struct.Struct(">32sQQQ")
 STORED, GONE = 0, 1
@@ -49,7 +52,7 @@ class BundleBlobs:
         self._held = False
         self._lock = Lock()
 
-    def put(self, content: bytes, media_type: str) -> BlobRef:
+    def put(self, content: bytes, media_type: str, *, scope: BlobScope | None = None) -> BlobRef:
         raise BundleError("a bundle takes no blobs", entry=str(self._file.path))
 
     def get(self, ref: BlobRef) -> bytes:

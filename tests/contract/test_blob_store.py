@@ -1,53 +1,86 @@
 """The `BlobStore` port: bytes by their content, verified, and honest when they are gone."""
 
 import hashlib
-import io
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from minio import Minio
 
 from schemas.errors import BlobGoneError, BlobStoreUnavailableError, DigestError
 from schemas.types import BlobRef
 from streams.blobs import S3BlobStore, object_name
-from streams.memory import MemoryBlobStore
+from streams.keyring import KeyRing
+from streams.memory import MemoryBlobStore, MemoryObjects
+from streams.objects import S3Objects
+from streams.ports import BlobScope, Objects
+from streams.sealed_blobs import SealedBlobs
+from tests.given import AT_US
+
+SCOPE = BlobScope(device_id="gate-1", captured_at_us=AT_US)
+MASTER_KEY = bytes(range(32))
 
 
-class _Memory(MemoryBlobStore):
-    """The twin, with hands on its contents."""
+class _Hands:
+    """A blob store, with hands on where the bytes of a reference really lie.
+
+    Args:
+        scope: What is put under; None where nothing is encrypted.
+    """
+
+    def __init__(self, store: Any, objects: Objects, scope: BlobScope | None) -> None:
+        self.store, self.objects, self._scope = store, objects, scope
+        self.get, self.exists, self.discard = store.get, store.exists, store.discard
+
+    def put(self, content: bytes, media_type: str) -> BlobRef:
+        ref: BlobRef = self.store.put(content, media_type, scope=self._scope)
+        return ref
 
     def overwrite(self, ref: BlobRef, content: bytes) -> None:
-        self.contents[ref.sha256] = content
+        self.objects.write(self._name(ref), content, "")
 
     def remove(self, ref: BlobRef) -> None:
-        del self.contents[ref.sha256]
+        self.objects.remove(self._name(ref))
+
+    @staticmethod
+    def _name(ref: BlobRef) -> str:
+        return object_name(ref.sha256) if ref.key_id is None else f"enc/{ref.key_id}/{ref.sha256}"
 
 
-class _S3(S3BlobStore):
-    """The real one, with hands on its bucket."""
-
-    def __init__(self, stack: Any, bucket: str) -> None:
-        keys = {"access_key": stack.endpoints.s3_access_key, "secret_key": stack.endpoints.s3_secret_key}
-        super().__init__(stack.endpoints.s3_endpoint, bucket=bucket, **keys)
-        self.make_bucket()
-        self._hands = Minio(stack.endpoints.s3_endpoint, secure=False, region="us-east-1", **keys)
+class _MemoryHands(_Hands):
+    """The twin keeps digests, and no names."""
 
     def overwrite(self, ref: BlobRef, content: bytes) -> None:
-        self._hands.put_object(self.bucket, object_name(ref.sha256), io.BytesIO(content), len(content))
+        self.store.contents[ref.sha256] = content
 
     def remove(self, ref: BlobRef) -> None:
-        self._hands.remove_object(self.bucket, object_name(ref.sha256))
+        del self.store.contents[ref.sha256]
 
 
-@pytest.fixture(params=["memory", "s3"])
-def blobs(request: pytest.FixtureRequest) -> Iterator[Any]:
+def s3_keys(stack: Any) -> dict[str, str]:
+    return {"access_key": stack.endpoints.s3_access_key, "secret_key": stack.endpoints.s3_secret_key}
+
+
+def s3_store(stack: Any, bucket: str) -> S3BlobStore:
+    store = S3BlobStore(stack.endpoints.s3_endpoint, bucket=bucket, **s3_keys(stack))
+    store.make_bucket()
+    return store
+
+
+@pytest.fixture(params=["memory", "s3", "sealed in memory", "sealed in s3"])
+def blobs(request: pytest.FixtureRequest) -> _Hands:
     if request.param == "memory":
-        yield _Memory()
-    else:
-        yield _S3(request.getfixturevalue("stack"), request.getfixturevalue("namespace").bucket("frames"))
+        return _MemoryHands(MemoryBlobStore(), MemoryObjects(), None)
+    if request.param == "sealed in memory":
+        objects = MemoryObjects()
+        return _Hands(SealedBlobs(MemoryBlobStore(), objects, KeyRing(MemoryObjects(), MASTER_KEY), seals=True), objects, SCOPE)
+    stack, namespace = request.getfixturevalue("stack"), request.getfixturevalue("namespace")
+    plain = s3_store(stack, namespace.bucket("frames"))
+    if request.param == "s3":
+        return _Hands(plain, plain, SCOPE)
+    keys = S3Objects(stack.endpoints.s3_endpoint, bucket=namespace.bucket("keys"), **s3_keys(stack))
+    keys.make_bucket()
+    return _Hands(SealedBlobs(plain, plain, KeyRing(keys, MASTER_KEY), seals=True), plain, SCOPE)
 
 
 def test_what_was_put_is_got(blobs: Any) -> None:
@@ -55,7 +88,7 @@ def test_what_was_put_is_got(blobs: Any) -> None:
     for content in (b"jpeg bytes", b"", bytes(range(256)) * 4000):
         ref = blobs.put(content, "image/jpeg")
         expected = BlobRef(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content), media_type="image/jpeg")
-        assert ref == expected
+        assert replace(ref, key_id=None) == expected
         assert blobs.get(ref) == content
         assert blobs.exists(ref)
 
@@ -82,6 +115,17 @@ def test_a_reference_with_another_size_is_found_out(blobs: Any) -> None:
     ref = blobs.put(b"true", "image/png")
     with pytest.raises(DigestError):
         blobs.get(replace(ref, size_bytes=3))
+
+
+def test_discarded_is_gone(blobs: Any) -> None:
+    """Discarding it twice is fine, and touches no other."""
+    kept, ref = blobs.put(b"kept", "image/png"), blobs.put(b"discarded", "image/png")
+    for _ in range(2):
+        blobs.discard(ref)
+        assert not blobs.exists(ref)
+        with pytest.raises(BlobGoneError):
+            blobs.get(ref)
+    assert blobs.get(kept) == b"kept"
 
 
 def test_gone_is_gone_and_not_an_outage(blobs: Any) -> None:
@@ -114,6 +158,8 @@ def test_a_store_that_is_away_is_named_as_that() -> None:
         lambda: away.exists(ref),
         away.make_bucket,
         lambda: list(away.names()),
+        lambda: away.discard(ref),
+        away.expiry_rules,
     ):
         with pytest.raises(BlobStoreUnavailableError) as raised:
             call()
@@ -129,6 +175,6 @@ def test_wrong_keys_are_an_outage_that_says_so(stack: Any, namespace: Any) -> No
 
 def test_the_names_of_everything_there(stack: Any, namespace: Any) -> None:
     """What `hindsight blobs check` goes by: every digest once."""
-    store = _S3(stack, namespace.bucket("frames"))
+    store = s3_store(stack, namespace.bucket("frames"))
     refs = [store.put(str(n).encode(), "image/png") for n in range(5)]
     assert sorted(store.names()) == sorted(r.sha256 for r in refs)

@@ -1,6 +1,7 @@
 """The `ViewStore` port: states and position move together, or not at all."""
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,8 +11,9 @@ from redis.asyncio import Redis
 
 from schemas.errors import ViewStoreUnavailableError
 from streams.memory import MemoryViewStore
-from streams.ports import Stored, ViewStore
+from streams.ports import Standing, Stored, ViewStore
 from streams.redis_views import RedisViewStore
+from streams.view_digest import EMPTY, digest_of
 
 Check = Callable[[ViewStore], Awaitable[None]]
 
@@ -46,6 +48,7 @@ def test_a_new_view_is_empty_and_stands_at_zero(holds: Callable[[Check], None]) 
         assert await store.load("v", 0, ("a",)) == Stored(position=0, states={})
         assert await store.load("v", 0, ()) == Stored(position=0, states={})
         assert await store.load_all("v", 0) == Stored(position=0, states={})
+        assert await store.standing("v", 0) == Standing(position=0, digest=EMPTY, keys_count=0)
 
     holds(check)
 
@@ -115,6 +118,58 @@ def test_a_rebuilt_view_replaces_everything(holds: Callable[[Check], None]) -> N
     holds(check)
 
 
+def test_the_running_digest_is_the_digest_of_what_is_held(holds: Callable[[Check], None]) -> None:
+    """After any run of saves, refused saves and swaps it equals the digest made from nothing, whatever keys and states are."""
+
+    async def check(store: ViewStore) -> None:
+        rng, position = random.Random(5), 0
+        keys = ("", "a", "a:b", "gâte", "1:a", "@sources", "\n", "x" * 300)
+        for _ in range(60):
+            states = {rng.choice(keys): rng.randbytes(rng.randrange(40)) for _ in range(rng.randrange(4))}
+            if rng.random() < 0.1:
+                await store.save("v", 0, expected=position + 1, position=position + 9, changes=states)
+            elif rng.random() < 0.2:
+                position += 1
+                assert await store.replace("v", 0, Stored(position=position, states=states))
+            else:
+                assert await store.save("v", 0, expected=position, position=position + 1, changes=states)
+                position += 1
+            held = await store.load_all("v", 0)
+            expected = Standing(position=position, digest=digest_of(held.states), keys_count=len(held.states))
+            assert await store.standing("v", 0) == expected
+
+    holds(check)
+
+
+def test_the_digest_tells_views_apart() -> None:
+    """A changed state, a missing key, an extra key and two states that changed places give other digests; order does not."""
+    states = {"a": b"1", "b": b"2"}
+    others: list[dict[str, bytes]] = [{"a": b"1", "b": b"3"}, {"a": b"1"}, {**states, "c": b""}, {"a": b"2", "b": b"1"}, {}]
+    others += [{"a1": b"", "b": b"2"}, {"": b"a1", "b": b"2"}]
+    assert digest_of({"b": b"2", "a": b"1"}) == digest_of(states)
+    assert len({digest_of(other) for other in [states, *others]}) == 1 + len(others)
+
+
+def test_what_happens_behind_the_stores_back_leaves_the_digest(stack: Any, namespace: Any) -> None:
+    """Whoever changes Redis by hand is found out: the digest still tells what was written, and saving goes on over rubbish."""
+
+    async def check() -> None:
+        redis = Redis.from_url(stack.endpoints.redis_url)
+        store = RedisViewStore(redis, namespace)
+        states = namespace.redis_key("{v.0}", "states")
+        assert await store.save("v", 0, expected=0, position=1, changes={"a": b"1"})
+        before = await store.standing("v", 0)
+        await redis.hset(states, "a", "2")
+        assert await store.standing("v", 0) == before
+        assert digest_of((await store.load_all("v", 0)).states) != before.digest
+        await redis.set(namespace.redis_key("{v.0}", "digest"), "rubbish")
+        assert await store.save("v", 0, expected=1, position=2, changes={"b": b"1"})
+        assert (await store.standing("v", 0)).digest != digest_of((await store.load_all("v", 0)).states)
+        await redis.aclose()
+
+    asyncio.run(check())
+
+
 def test_a_rebuilt_view_that_is_behind_is_refused(holds: Callable[[Check], None]) -> None:
     """The live one went on meanwhile: it stays as it is, and goes on."""
 
@@ -146,8 +201,8 @@ def test_a_swapped_view_does_not_expire(stack: Any, namespace: Any) -> None:
         store = RedisViewStore(redis, namespace)
         assert await store.replace("v", 0, Stored(position=1, states={"a": b"1"}))
         keys = [key async for key in redis.scan_iter(match=f"hindsight.{namespace.prefix}*")]
-        assert len(keys) == 2
-        assert [await redis.ttl(key) for key in keys] == [-1, -1]
+        assert len(keys) == 3
+        assert [await redis.ttl(key) for key in keys] == [-1, -1, -1]
         await redis.aclose()
 
     asyncio.run(check())
@@ -161,6 +216,7 @@ def test_a_store_that_is_away_is_named_as_that() -> None:
         store = RedisViewStore(redis)
         stored = Stored(position=1, states={"a": b"1"})
         for call in (
+            lambda: store.standing("v", 0),
             lambda: store.load("v", 0, ("a",)),
             lambda: store.load_all("v", 0),
             lambda: store.save("v", 0, expected=0, position=1, changes={}),

@@ -24,7 +24,7 @@ from schemas.errors import (
 )
 from schemas.types import BlobRef
 from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
-from streams.ports import Answer, Stored
+from streams.ports import Answer, BlobScope, Standing, Stored
 from streams.records import Bounds, Outgoing, Position, Record
 
 
@@ -120,6 +120,10 @@ class FaultyViewStore:
         await self._life.weather.delay()
         return stored
 
+    async def standing(self, view: str, partition: int) -> Standing:
+        await self._trouble()
+        return await self._store.standing(view, partition)
+
     async def load_all(self, view: str, partition: int) -> Stored:
         await self._trouble()
         return await self._store.load_all(view, partition)
@@ -154,10 +158,8 @@ class FaultyViewStore:
 class ForgetfulViewStore(MemoryViewStore):
     """A view store that can be flushed. Plant: `flush_keeps_position` forgets the states only."""
 
-    def forget(self, plant: str) -> None:
-        if plant != "flush_keeps_position":
-            self._positions.clear()
-        self._states.clear()
+    def flush(self, plant: str) -> None:
+        self.forget(states_only=plant == "flush_keeps_position")
 
 
 @dataclass(slots=True)
@@ -185,8 +187,8 @@ class FaultyBlobs:
     def __init__(self, blobs: MemoryBlobStore, weather: Weather) -> None:
         self._blobs, self._weather = blobs, weather
 
-    def put(self, content: bytes, media_type: str) -> BlobRef:
-        return self._blobs.put(content, media_type)
+    def put(self, content: bytes, media_type: str, *, scope: BlobScope | None = None) -> BlobRef:
+        return self._blobs.put(content, media_type, scope=scope)
 
     def get(self, ref: BlobRef) -> bytes:
         if self._weather.strikes(self._weather.trouble):

@@ -170,7 +170,7 @@ class World:
                 case "die" if owners:
                     self.rng.choice(owners).end()
                 case "flush" if self.rng.random() < 0.2:
-                    self.views.forget(self.plant)
+                    self.views.flush(self.plant)
                     self.watch.flushed()
             self._bury(place)
             if not self.owners[place]:

@@ -28,6 +28,7 @@ MODULES = (
     "topology.cli.topics",
     "topology.cli.results",
     "topology.cli.blobs",
+    "topology.cli.erase",
     "topology.cli.at",
     "topology.cli.reinfer",
     "topology.cli.whatif",

@@ -32,6 +32,7 @@ def at(
     Ends with 1 when nothing was known of the device then.
     """
     from processors.lookback.at import device_at
+    from processors.lookback.gone import erased_by
     from schemas.plain import to_plain
     from streams.records import system_clock
     from topology.configuration import load
@@ -45,8 +46,10 @@ def at(
         past.hold(at_us=at_us, device=device)
         pipeline = settings.pipeline.name if past.scope is None else past.scope.pipeline
         found = device_at(past.log, past.schemas, device_id=device, pipeline=pipeline, at_us=at_us, around_s=around)
+        erased = erased_by(past.log, past.schemas, found.frames.last_frame)
         _say_what_is_outside(past, at_us, around)
-    typer.echo(as_json(to_plain(found)) if format is Format.JSON else "\n".join(_lines(found, zone)))
+    plain = {**to_plain(found), "last_frame_erased": erased}
+    typer.echo(as_json(plain) if format is Format.JSON else "\n".join(_lines(found, zone, erased)))
     if found.frames.last_frame is None and found.frames.last_rejected is None:
         raise typer.Exit(1)
 
@@ -58,7 +61,7 @@ def _say_what_is_outside(past: "Past", at_us: int, around_s: float) -> None:
         typer.echo("events around the moment are shown as far as the bundle's window goes", err=True)
 
 
-def _lines(found: "DeviceAt", zone: str) -> list[str]:
+def _lines(found: "DeviceAt", zone: str, erased: str) -> list[str]:
     from topology.moments import show_moment
 
     head = [f"{found.device_id} as known at {show_moment(found.at_us, zone)}", _RULE]
@@ -70,7 +73,7 @@ def _lines(found: "DeviceAt", zone: str) -> list[str]:
         ]
     return [
         *head,
-        *_frame_lines(found, zone),
+        *_frame_lines(found, zone, erased),
         *_result_lines(found),
         *_release_lines(found, zone),
         *_alert_lines(found, zone),
@@ -78,7 +81,7 @@ def _lines(found: "DeviceAt", zone: str) -> list[str]:
     ]
 
 
-def _frame_lines(found: "DeviceAt", zone: str) -> list[str]:
+def _frame_lines(found: "DeviceAt", zone: str, erased: str) -> list[str]:
     from topology.moments import show_moment
 
     frames = found.frames
@@ -93,6 +96,7 @@ def _frame_lines(found: "DeviceAt", zone: str) -> list[str]:
         f"             {frames.last_width_px}x{frames.last_height_px} px{warned}",
         f"             frame {frame.frame_id}",
         f"             blob sha256/{frame.blob.sha256} ({frame.blob.size_bytes} bytes, {frame.blob.media_type})",
+        *([f"             {erased}"] if erased else []),
         f"             {counts}",
         "",
     ]

@@ -17,9 +17,9 @@ def check(
     digests: Annotated[bool, typer.Option(help="Read every blob and verify its digest, not only that it is there.")] = False,
     format: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
 ) -> None:
-    """Every frame and every model version on the log must have its bytes in the blob store.
+    """Every frame and every model version on the log must have its bytes in the blob store, unless an order erased it.
 
-    Ends with 1 when one is missing or changed.
+    Ends with 1 when one is missing or changed, or can be read although it was erased.
     """
     from topology import wiring
     from topology.blob_check import check_blobs
@@ -38,6 +38,8 @@ def check(
                     "checked": found.checked,
                     "missing": list(found.missing),
                     "changed": list(found.changed),
+                    "erased": found.erased,
+                    "not_erased": list(found.not_erased),
                     "unreferenced": found.unreferenced,
                 }
             )
@@ -45,8 +47,12 @@ def check(
     else:
         how = "read and verified" if digests else "looked up"
         typer.echo(f"{found.checked} blobs {how}: {len(found.missing)} missing, {len(found.changed)} changed")
+        for order_id, count in found.erased.items():
+            typer.echo(f"{count} erased by order {order_id}")
         typer.echo(f"{found.unreferenced} more in the bucket that nothing on the log names")
         for sha256 in (*found.missing, *found.changed)[:20]:
             typer.echo(f"{sha256}", err=True)
-    if found.missing or found.changed:
+        for sha256 in found.not_erased[:20]:
+            typer.echo(f"{sha256} was erased by an order, and can be read", err=True)
+    if found.missing or found.changed or found.not_erased:
         raise typer.Exit(1)

@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
 
 
 def check(names: Names = None, format: FormatOption = Format.TABLE) -> None:
-    """Compare each view with the fold of its log, by digest, and say how many records it is behind the log's end.
+    """Compare each view with the fold of its log, by digest, and its running digest with what it holds; say how many records
+    it is behind the log's end. Workers do this by themselves without end; this does all of it, now.
 
     Ends with 1 when one differs. Being behind is no difference: a worker that runs catches up.
     """
@@ -38,11 +39,22 @@ def check(names: Names = None, format: FormatOption = Format.TABLE) -> None:
         typer.echo(as_json([{**asdict(c), "equal": c.equal} for c in checked]))
     else:
         rows = [
-            (c.view, c.partition, c.position, c.behind_records, c.keys_count, _VERDICT[c.equal], c.view_digest[:16])
+            (
+                c.view,
+                c.partition,
+                c.position,
+                c.behind_records,
+                c.keys_count,
+                _VERDICT[c.view_digest == c.log_digest],
+                c.view_digest[:16],
+                c.running_digest[:16] if c.running_agrees else f"{c.running_digest[:16]} WRONG",
+            )
             for c in checked
         ]
-        typer.echo(table(("view", "partition", "position", "behind", "keys", "log", "digest"), rows))
+        typer.echo(table(("view", "partition", "position", "behind", "keys", "log", "digest", "running digest"), rows))
         for c in checked:
+            if not c.running_agrees:
+                typer.echo(f"{c.view} {c.partition}: the running digest is not that of the states", err=True)
             for key in c.different_keys[:10]:
                 typer.echo(f"{c.view} {c.partition}: {key} is not what the log says", err=True)
     if not all(c.equal for c in checked):
@@ -51,19 +63,32 @@ def check(names: Names = None, format: FormatOption = Format.TABLE) -> None:
 
 
 def rebuild(names: Names = None, format: FormatOption = Format.TABLE) -> None:
-    """Fold each view from the start of its log into a shadow and swap it in, while workers go on."""
+    """Fold each view from the start of its log into a shadow and swap it in, while workers go on; then check what stands
+    there. Ends with 1 when that differs."""
     from dataclasses import asdict
 
     from processors.views import upkeep
 
     rebuilt = asyncio.run(_each(upkeep.rebuild, _chosen(names)))
+    checked = {(c.view, c.partition): c for c in asyncio.run(_each(upkeep.check, _chosen(names)))}
     if format is Format.JSON:
-        typer.echo(as_json([asdict(r) for r in rebuilt]))
+        typer.echo(as_json([{**asdict(r), "equal": checked[r.view, r.partition].equal} for r in rebuilt]))
     else:
-        rows = [(r.view, r.partition, r.position, r.keys_count, "swapped in" if r.swapped else "OVERTAKEN") for r in rebuilt]
-        typer.echo(table(("view", "partition", "position", "keys", "outcome"), rows))
+        rows = [
+            (
+                r.view,
+                r.partition,
+                r.position,
+                r.keys_count,
+                "swapped in" if r.swapped else "OVERTAKEN",
+                "equal" if checked[r.view, r.partition].equal else "DIFFERENT",
+            )
+            for r in rebuilt
+        ]
+        typer.echo(table(("view", "partition", "position", "keys", "outcome", "log"), rows))
     if not all(r.swapped for r in rebuilt):
         typer.echo("do: run it again; the live view was ahead of the shadow each time", err=True)
+    if not all(r.swapped for r in rebuilt) or not all(c.equal for c in checked.values()):
         raise typer.Exit(1)
 
 

@@ -240,8 +240,7 @@ def test_a_flushed_view_comes_back_without_a_new_record() -> None:
         bench = Bench()
         await bench.give(*bench.captured(4))
         assert await bench.counted() == 4
-        bench.views._states.clear()
-        bench.views._positions.clear()
+        bench.views.forget()
         await asyncio.sleep(10)
         assert await bench.counted() == 4
         await bench.runner.stop()
