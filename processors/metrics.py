@@ -14,6 +14,10 @@ IN_FLIGHT = Gauge("hindsight_window_in_flight", "Records in the window.", _PLACE
 POSITION = Gauge("hindsight_position", "Next offset to commit.", _PLACE)
 LAG_RECORDS = Gauge("hindsight_lag_records", "Records on the topic that are not committed.", _PLACE)
 LAG_SECONDS = Gauge("hindsight_lag_seconds", "Age of the oldest record that is not committed; 0 when there is none.", _PLACE)
+SNAPSHOTS_TAKEN = Counter("hindsight_snapshots_taken_total", "Snapshots announced.", ("view",))
+SNAPSHOT_TROUBLES = Counter(
+    "hindsight_snapshot_troubles_total", "Looks that ended without the snapshot that was due.", ("view", "error")
+)
 BATCH_RECORDS = Histogram(
     "hindsight_commit_batch_records", "Records in a commit.", ("processor",), buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )

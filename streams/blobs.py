@@ -108,6 +108,16 @@ class S3BlobStore:
             raise _unavailable(error) from error
         return True
 
+    def remove(self, ref: BlobRef) -> None:
+        hold_name(ref)
+        try:
+            self._client.remove_object(self.bucket, object_name(ref.sha256))
+        except S3Error as error:
+            if error.code not in _GONE:
+                raise _unavailable(error) from error
+        except (MinioException, HTTPError) as error:
+            raise _unavailable(error) from error
+
     def names(self) -> Iterator[str]:
         """Digests of everything in the bucket."""
         try:

@@ -95,6 +95,10 @@ class MemoryBlobStore:
         hold_name(ref)
         return ref.sha256 in self.contents
 
+    def remove(self, ref: BlobRef) -> None:
+        hold_name(ref)
+        self.contents.pop(ref.sha256, None)
+
 
 class MemoryViewStore:
     """`ViewStore` in dicts."""

@@ -69,6 +69,18 @@ class BlobStore(Protocol):
         """
 
 
+class RemovableBlobs(BlobStore, Protocol):
+    """A blob store from which bytes can be taken away."""
+
+    def remove(self, ref: BlobRef) -> None:
+        """Take bytes away; taking away what is not there changes nothing.
+
+        Raises:
+            DigestError: the reference names no digest.
+            BlobStoreUnavailableError: no answer.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
     """States of some keys of a view's partition and the position that they reflect: the next offset to read."""

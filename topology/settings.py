@@ -152,6 +152,18 @@ class WorkerSettings(Group):
         return self
 
 
+class SnapshotSettings(Group):
+    """Snapshots of the views, taken beside the processor `views`: when one is due, and how densely old ones are kept."""
+
+    taken: bool = True
+    every_events: Annotated[int, Field(ge=2, le=10_000_000)] = 5000
+    every_s: Annotated[float, Field(gt=0, le=30 * 86400)] = 900.0
+    look_every_s: Seconds = 10.0
+    keep_all_hours: Annotated[float, Field(ge=1)] = 24.0
+    keep_hourly_days: Annotated[float, Field(ge=0)] = 7.0
+    keep_daily_days: Annotated[float, Field(ge=0)] = 90.0
+
+
 class TelemetrySettings(Group):
     """Traces and logs. No endpoint means that no trace leaves the process."""
 
@@ -208,6 +220,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = GatewaySettings()
     http: HttpSettings = HttpSettings()
     worker: WorkerSettings = WorkerSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     pipeline: PipelineSettings = PipelineSettings()
     blobs: BlobSettings = BlobSettings()

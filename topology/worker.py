@@ -32,6 +32,7 @@ from topology.caught_up import keep_caught_up
 from topology.health import Health
 from topology.lag import measure_lag
 from topology.settings import Settings
+from topology.snapshots import keep_snapshots
 
 log = structlog.get_logger()
 _STOP_S = 4.0
@@ -95,6 +96,8 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     beside = [_watched(keep_caught_up(groups, using.ports(), kafka, stop), failed)]
     steps = [step for group in groups for step in group.steps]
     beside.append(_watched(measure_lag(steps, using.ports(), stop, away=waits_for), failed))
+    if "views" in names:
+        beside.append(_watched(keep_snapshots(settings, using, stop), failed))
     if "release" in names:
         beside.append(_watched(_load_releases(settings, using, lambda: follower.current()[0], stop), failed))
     # What was imported and built stays until the end: collections need not walk it, and neither does the exit.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, writer_of
+from processors.repeats import SOURCES_KEY, Seen, Watch, refuse_reserved, writer_of
 from processors.views.catalogue import View
 from schemas.codec import Schemas, decode
 from schemas.errors import ContractError
@@ -44,22 +44,40 @@ def fold_records(
         onto: What the records before these gave, when they are a tail.
     """
     states: dict[str, Any] = dict(onto.states) if onto is not None else {}
-    unreadable = onto.unreadable if onto is not None else 0
-    seen = onto.seen if onto is not None else Seen()
+    reader = Reader(view, schemas, onto.seen if onto is not None else Seen(), onto.unreadable if onto is not None else 0)
+    fold, initial, read = view.fold, view.initial, reader.read
     for record in records:
-        try:
-            event = decode(record.value, view.topic, schemas)
-            refuse_reserved(view.key(event))
-        except ContractError:
-            unreadable += 1
+        if (found := read(record)) is None:
             continue
-        if seen.is_repeat(event, writer_of(record)):
-            continue
-        seen = seen.with_event(event, writer_of(record))
-        key = view.key(event)
+        key, event = found
         if key is not None and (only_key is None or key == only_key):
-            states[key] = view.fold(states.get(key, view.initial), event)
-    return Folded(states=states, seen=seen, position=position, unreadable=unreadable)
+            states[key] = fold(states.get(key, initial), event)
+    return Folded(states=states, seen=reader.seen, position=position, unreadable=reader.unreadable)
+
+
+class Reader:
+    """Goes through the records of a partition as every reader of it does: in order, dropping repeats and what does not decode."""
+
+    def __init__(self, view: View[Any], schemas: Schemas, seen: Seen = Seen(), unreadable: int = 0) -> None:
+        self._topic, self._key, self._schemas = view.topic, view.key, schemas
+        self._watch = Watch(seen)
+        self.unreadable = unreadable
+
+    def read(self, record: Record) -> tuple[str | None, Any] | None:
+        """Whose state the record's event belongs to, and the event; None for a repeat and for what is no event."""
+        try:
+            event = decode(record.value, self._topic, self._schemas)
+            key = self._key(event)
+            refuse_reserved(key)
+        except ContractError:
+            self.unreadable += 1
+            return None
+        return (key, event) if self._watch.is_news(event, writer_of(record)) else None
+
+    @property
+    def seen(self) -> Seen:
+        """How far each source has been seen."""
+        return self._watch.seen
 
 
 def fold_log(

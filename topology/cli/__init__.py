@@ -30,6 +30,7 @@ MODULES = (
     "topology.cli.blobs",
     "topology.cli.at",
     "topology.cli.views",
+    "topology.cli.snapshots",
     "topology.cli.releases",
 )
 
