@@ -4,17 +4,21 @@ The one function behind rebuilding, checking and every question about the past. 
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from processors.repeats import SOURCES_KEY, Seen, Watch, refuse_reserved, writer_of
 from processors.views.catalogue import View
 from schemas.codec import Schemas, decode
 from schemas.errors import ContractError
-from schemas.plain import canonical_json
+from schemas.plain import canonical_json, from_plain
 from streams.ports import EventLog, Stored
 from streams.records import Record
+
+_HOT = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,31 @@ def fold_log(
     """The view's partition after every record before `stop`."""
     start = log.bounds(view.topic, partition).earliest
     return fold_records(view, log.read(view.topic, partition, start, stop), schemas, position=stop, only_key=only_key)
+
+
+def stored_log(view: View[Any], log: EventLog, schemas: Schemas, partition: int, stop: int, *, hot: int = _HOT) -> Stored:
+    """The bytes that the view store should hold after every record before `stop`: `as_stored` of `fold_log`, in less memory.
+
+    Args:
+        hot: States that are kept as objects; of others the bytes are kept, which nothing needs to walk through.
+    """
+    start = log.bounds(view.topic, partition).earliest
+    reader = Reader(view, schemas)
+    states: dict[str, Any] = {}
+    cold: dict[str, bytes] = {}
+    for record in log.read(view.topic, partition, start, stop):
+        if (found := reader.read(record)) is None or found[0] is None:
+            continue
+        key, event = found
+        state = states.pop(key, None)  # and in again at the end: the first ones are those not touched for longest
+        if state is None:
+            state = from_plain(view.state_type, json.loads(cold[key])) if key in cold else view.initial
+        states[key] = view.fold(state, event)
+        if len(states) > hot:
+            for name in list(islice(states, (hot + 1) // 2)):
+                cold[name] = canonical_json(states.pop(name))
+    cold.update({key: canonical_json(state) for key, state in states.items()})
+    return Stored(position=stop, states={**cold, SOURCES_KEY: canonical_json(reader.seen)})
 
 
 def as_stored(folded: Folded) -> Stored:
