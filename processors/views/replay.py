@@ -18,7 +18,7 @@ from schemas.plain import canonical_json, from_plain
 from streams.ports import EventLog, Stored
 from streams.records import Record
 
-_HOT = 4096
+_HOT = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +103,11 @@ def stored_log(view: View[Any], log: EventLog, schemas: Schemas, partition: int,
     states: dict[str, Any] = {}
     cold: dict[str, bytes] = {}
     for record in log.read(view.topic, partition, start, stop):
-        if (found := reader.read(record)) is None or found[0] is None:
+        if (found := reader.read(record)) is None:
             continue
         key, event = found
+        if key is None:
+            continue
         state = states.pop(key, None)  # and in again at the end: the first ones are those not touched for longest
         if state is None:
             state = from_plain(view.state_type, json.loads(cold[key])) if key in cold else view.initial
