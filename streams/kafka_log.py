@@ -1,7 +1,12 @@
-"""The `EventLog` on Kafka: reading by position and by time. Each read owns its consumer; none joins a group."""
+"""The `EventLog` on Kafka: reading by position and by time. Each read has a consumer of its own; none joins a group.
+
+Making a consumer takes longer than reading a few records, and a look back makes a dozen short reads: so one that a read is
+done with serves the next one.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import Lock
 from typing import TypeVar
 
@@ -13,6 +18,7 @@ from streams.names import Namespace
 from streams.records import Bounds, Record
 
 _BATCH_RECORDS = 500
+_IDLE_MOST = 4
 _METADATA_S = 10.0
 _NO_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 _NO_LEADER_RETRY_S = 0.05
@@ -44,6 +50,8 @@ class KafkaEventLog:
         }
         self._namespace = namespace
         self._asking = Consumer(self._config)
+        self._idle: list[Consumer] = []
+        self._closed = False
         self._lock = Lock()
 
     def partitions(self, topic: str) -> tuple[int, ...]:
@@ -73,8 +81,7 @@ class KafkaEventLog:
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         if start >= stop:
             return
-        consumer = Consumer(self._config)
-        try:
+        with self._consumer() as consumer:
             consumer.assign([TopicPartition(self._namespace.topic(topic), partition, start)])
             at = start
             while True:
@@ -87,8 +94,27 @@ class KafkaEventLog:
                     at = record.offset + 1
                     if at == stop:
                         return
-        finally:
+
+    @contextmanager
+    def _consumer(self) -> Iterator[Consumer]:
+        """A consumer with nothing assigned and nothing left over; one that something went wrong with serves nobody else."""
+        with self._lock:
+            consumer = self._idle.pop() if self._idle else Consumer(self._config)
+        try:
+            while consumer.consume(_BATCH_RECORDS, timeout=0):
+                pass  # what was told while nobody asked, such as a broker that went away and came back
+            yield consumer
+            consumer.unassign()
+        except GeneratorExit:
+            consumer.unassign()  # whoever read has seen enough
+        except BaseException:
             consumer.close()
+            raise
+        with self._lock:
+            if len(self._idle) < _IDLE_MOST and not self._closed:
+                self._idle.append(consumer)
+                return
+        consumer.close()
 
     def follow(self, topic: str, starts: Mapping[int, int], stopped: Callable[[], bool]) -> Iterator[Record | None]:
         consumer = Consumer(self._config)
@@ -104,7 +130,11 @@ class KafkaEventLog:
             consumer.close()
 
     def close(self) -> None:
-        self._asking.close()
+        with self._lock:
+            self._closed = True
+            for consumer in (self._asking, *self._idle):
+                consumer.close()
+            self._idle.clear()
 
     def _record(self, message: Message) -> Record | None:
         """The record, or None at the end of a partition."""

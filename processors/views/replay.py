@@ -18,7 +18,7 @@ from schemas.plain import canonical_json, from_plain
 from streams.ports import EventLog, Stored
 from streams.records import Record
 
-_HOT = 1024
+_HOT = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

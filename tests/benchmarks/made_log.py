@@ -28,7 +28,7 @@ from schemas.events import (
 from schemas.types import BlobRef, Conclusion, DeviceId, EventId, FrameRef, Reading, ReleaseStep, SourcePosition
 from streams.names import Namespace
 from streams.partitioning import partition_of
-from streams.records import Record, system_clock
+from streams.records import Record
 
 PIPELINE = "gate_reader"
 STARTS_US = 1_790_000_000_000_000
@@ -94,15 +94,24 @@ def releases() -> Iterator[Written]:
             yield Written(event=event, writer="hindsight/release", partition=0, at_us=at_us)
 
 
-def chain(site: Site) -> Iterator[Written]:
-    """Assessments, results and alerts, in the order in which they are written."""
-    rng = random.Random(site.seed)
+def chain(site: Site, only: Iterable[int] | None = None) -> Iterator[Written]:
+    """Assessments, results and alerts, in the order in which they are written.
+
+    Args:
+        only: The partitions to give, so that several processes can share the work.
+    """
+    choice = random.Random(site.seed)
+    values = [random.Random(site.seed + 1 + p) for p in range(site.partitions)]
+    mine = set(only if only is not None else range(site.partitions))
     devices = [(name, partition_of(name.encode(), site.partitions)) for name in site.names()]
     sequences = [0] * site.devices
     offsets = [0] * site.partitions
     for number in range(site.frames):
-        which = rng.randrange(site.devices)
+        which = choice.randrange(site.devices)
         name, partition = devices[which]
+        if partition not in mine:
+            continue
+        rng = values[partition]
         at_us = STARTS_US + 1_000_000 + number * site.every_us
         frame = _frame(name, sequences[which], at_us - 300_000, number)
         sequences[which] += 1
@@ -168,10 +177,6 @@ def record_of(one: Written, offset: int, schemas: Schemas) -> Record:
         value=encode(one.event, schemas),
         headers=headers(one),
     )
-
-
-def now_us() -> int:
-    return system_clock()
 
 
 def _frame(device: str, sequence: int, captured_at_us: int, number: int) -> FrameRef:

@@ -1,6 +1,7 @@
 """The `EventLog` port: the in-memory twin and real Kafka keep the same promises."""
 
 import asyncio
+import random
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -82,6 +83,31 @@ def test_read_gives_the_offsets_from_start_up_to_stop(both: tuple[Any, Any]) -> 
     assert read(5, 5) == []
     assert read(7, 3) == []
     assert read(12, 13) == []
+
+
+def test_reads_after_one_another_do_not_mix(both: tuple[Any, Any]) -> None:
+    """Many short reads, some left before their end, some inside another: each gives just its own records."""
+    log, appender = both
+    write(appender, *(record(f"{p}-{n}".encode(), partition=p) for n in range(700) for p in (0, 1)))
+    rng = random.Random(4)
+
+    def read(partition: int, start: int, stop: int) -> Iterator[bytes | None]:
+        return (r.value for r in log.read(FRAMES, partition, start, stop))
+
+    def expected(partition: int, start: int, stop: int) -> list[bytes]:
+        return [f"{partition}-{n}".encode() for n in range(start, min(stop, 700))]
+
+    for _ in range(60):
+        partition, start = rng.randrange(2), rng.randrange(700)
+        stop = start + rng.choice((1, 3, 600))
+        left_early = read(partition, start, stop)
+        assert next(left_early) == expected(partition, start, stop)[0]
+        other = (1 - partition, rng.randrange(700), 705)
+        assert list(read(*other)) == expected(*other)
+        if rng.random() < 0.5:
+            assert list(left_early) == expected(partition, start, stop)[1:]
+        del left_early
+        assert list(read(partition, start, stop)) == expected(partition, start, stop)
 
 
 def test_offset_at_is_exact_to_the_millisecond(both: tuple[Any, Any]) -> None:
