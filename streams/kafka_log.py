@@ -82,6 +82,9 @@ class KafkaEventLog:
         if start >= stop:
             return
         with self._consumer() as consumer:
+            # One that served another topic hears of this one's leader within a second, or now when it asks.
+            with _Translated(f"reading {topic} {partition}"):
+                consumer.list_topics(self._namespace.topic(topic), timeout=_METADATA_S)
             consumer.assign([TopicPartition(self._namespace.topic(topic), partition, start)])
             at = start
             while True:

@@ -19,7 +19,7 @@ from streams.partitioning import partition_of
 from streams.ports import EventLog
 from streams.records import Outgoing, Record
 
-_CHUNK_FIRST = 500
+_CHUNK_FIRST = 100
 _CHUNK_MOST = 20_000
 WRITER = "hindsight/snapshots"
 

@@ -110,6 +110,17 @@ def test_reads_after_one_another_do_not_mix(both: tuple[Any, Any]) -> None:
         assert list(read(partition, start, stop)) == expected(partition, start, stop)
 
 
+def test_reads_of_several_topics_do_not_wait_for_one_another(both: tuple[Any, Any]) -> None:
+    """A look back reads a few records here and a few there: forty such reads take seconds, and not one second each."""
+    log, appender = both
+    write(appender, record(b"frame", partition=1), record(b"release", partition=0, topic=RELEASES))
+    began = time.monotonic()
+    for _ in range(20):
+        assert [r.value for r in log.read(FRAMES, 1, 0, 1)] == [b"frame"]
+        assert [r.value for r in log.read(RELEASES, 0, 0, 1)] == [b"release"]
+    assert time.monotonic() - began < 15
+
+
 def test_offset_at_is_exact_to_the_millisecond(both: tuple[Any, Any]) -> None:
     """The first record appended at or after a time: of equal times the first, before all the start, after all the end."""
     log, appender = both
