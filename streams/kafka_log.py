@@ -24,6 +24,7 @@ _NO_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILAB
 _NO_LEADER_RETRY_S = 0.05
 
 T = TypeVar("T")
+_Idle = tuple[Consumer, set[str]]  # with the topics whose leaders it knows
 
 
 class KafkaEventLog:
@@ -50,17 +51,21 @@ class KafkaEventLog:
         }
         self._namespace = namespace
         self._asking = Consumer(self._config)
-        self._idle: list[Consumer] = []
+        self._idle: list[_Idle] = []
+        self._partitions: dict[str, tuple[int, ...]] = {}
         self._closed = False
         self._lock = Lock()
 
     def partitions(self, topic: str) -> tuple[int, ...]:
+        if topic in self._partitions:  # another number of them is a migration, and another log
+            return self._partitions[topic]
         name = self._namespace.topic(topic)
         with self._lock, _Translated(f"partitions of {name}"):
             metadata = self._asking.list_topics(name, timeout=_METADATA_S).topics[name]
         if metadata.error is not None:
             raise LogUnavailableError(f"topic {name}: {metadata.error}", do="run `hindsight topics` to see what is missing")
-        return tuple(sorted(metadata.partitions))
+        found = self._partitions[topic] = tuple(sorted(metadata.partitions))
+        return found
 
     def bounds(self, topic: str, partition: int) -> Bounds:
         at = TopicPartition(self._namespace.topic(topic), partition)
@@ -81,10 +86,7 @@ class KafkaEventLog:
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         if start >= stop:
             return
-        with self._consumer() as consumer:
-            # One that served another topic hears of this one's leader within a second, or now when it asks.
-            with _Translated(f"reading {topic} {partition}"):
-                consumer.list_topics(self._namespace.topic(topic), timeout=_METADATA_S)
+        with self._consumer(topic) as consumer:
             consumer.assign([TopicPartition(self._namespace.topic(topic), partition, start)])
             at = start
             while True:
@@ -99,13 +101,17 @@ class KafkaEventLog:
                         return
 
     @contextmanager
-    def _consumer(self) -> Iterator[Consumer]:
+    def _consumer(self, topic: str) -> Iterator[Consumer]:
         """A consumer with nothing assigned and nothing left over; one that something went wrong with serves nobody else."""
         with self._lock:
-            consumer = self._idle.pop() if self._idle else Consumer(self._config)
+            consumer, topics = self._idle.pop() if self._idle else (Consumer(self._config), {topic})
         try:
             while consumer.consume(_BATCH_RECORDS, timeout=0):
                 pass  # what was told while nobody asked, such as a broker that went away and came back
+            if topic not in topics:
+                # It would hear of the topic's leader within a second, and hears now when it asks.
+                with _Translated(f"reading {topic}"):
+                    consumer.list_topics(self._namespace.topic(topic), timeout=_METADATA_S)
             yield consumer
             consumer.unassign()
         except GeneratorExit:
@@ -115,7 +121,7 @@ class KafkaEventLog:
             raise
         with self._lock:
             if len(self._idle) < _IDLE_MOST and not self._closed:
-                self._idle.append(consumer)
+                self._idle.append((consumer, topics | {topic}))
                 return
         consumer.close()
 
@@ -135,7 +141,7 @@ class KafkaEventLog:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            for consumer in (self._asking, *self._idle):
+            for consumer in (self._asking, *(idle for idle, _ in self._idle)):
                 consumer.close()
             self._idle.clear()
 

@@ -153,12 +153,16 @@ class WorkerSettings(Group):
 
 
 class SnapshotSettings(Group):
-    """Snapshots of the views, taken beside the processor `views`: when one is due, and how densely old ones are kept."""
+    """Snapshots of the views, taken beside the processor `views`: when one is due, and how densely old ones are kept.
+
+    A look back over fewer than `used_from_events` records of a partition reads them all, and looks for no snapshot.
+    """
 
     taken: bool = True
-    every_events: Annotated[int, Field(ge=2, le=10_000_000)] = 5000
+    every_events: Annotated[int, Field(ge=2, le=10_000_000)] = 2000
     every_s: Annotated[float, Field(gt=0, le=30 * 86400)] = 900.0
     look_every_s: Seconds = 10.0
+    used_from_events: Annotated[int, Field(ge=0)] = 2000
     keep_all_hours: Annotated[float, Field(ge=1)] = 24.0
     keep_hourly_days: Annotated[float, Field(ge=0)] = 7.0
     keep_daily_days: Annotated[float, Field(ge=0)] = 90.0

@@ -51,9 +51,14 @@ class Start:
 
 
 class Snapshots:
-    """Reads snapshots for the questions of one answer; manifests are read once, and a store that is away is asked once."""
+    """Reads snapshots for the questions of one answer; manifests are read once, and a store that is away is asked once.
 
-    def __init__(self, log: EventLog, schemas: Schemas, blobs: BlobStore) -> None:
+    Args:
+        worth: A fold of fewer records than this begins at the start of the log, and looks for no snapshot.
+    """
+
+    def __init__(self, log: EventLog, schemas: Schemas, blobs: BlobStore, *, worth: int = 0) -> None:
+        self._worth = worth
         self._log = log
         self._schemas = schemas
         self._blobs = blobs
@@ -73,6 +78,9 @@ class Snapshots:
         """
         notes: list[str] = []
         others = 0
+        if stop < self._worth and self._log.bounds(view.topic, partition).earliest == 0:
+            yield _beginning(view, notes)
+            return
         for kept in self.names(view, partition, notes, stop=stop):
             if kept.fold != manifests.fold_of(view):
                 if (others := others + 1) == 1:
@@ -82,7 +90,7 @@ class Snapshots:
             if self._away is not None:
                 break
         # What was wrong with the snapshots is part of the answer from the start of the log too.
-        yield Start(offset=0, state=view.initial, seen=Seen(), manifest=None, notes=tuple(notes))
+        yield _beginning(view, notes)
 
     def start(self, view: View[Any], partition: int, key: str, kept: Kept, notes: list[str]) -> Start | None:
         """What one snapshot says of a key; None, with a sentence in `notes`, when it cannot be read."""
@@ -157,6 +165,10 @@ class Snapshots:
     def _note_away(self, error: TransientError, notes: list[str]) -> None:
         self._away = error
         notes.append(f"snapshots cannot be read: {error}")
+
+
+def _beginning(view: View[Any], notes: list[str]) -> Start:
+    return Start(offset=0, state=view.initial, seen=Seen(), manifest=None, notes=tuple(notes))
 
 
 def _said(view: View[Any], partition: int, offset: int, error: ContractError) -> str:

@@ -203,7 +203,7 @@ def _keep(ports: Ports, settings: Settings) -> int:
 
 def _timed(settings: Settings, asked: list[tuple[str, int]], *, with_snapshots: bool) -> tuple[list[float], list[Any]]:
     """Seconds that each answer took, clients made anew for each as a command makes them, and the answers."""
-    took, answers = [], []
+    took, answers, worth = [], [], settings.snapshots.used_from_events
     for device, at_us in asked:
         began = time.monotonic()
         with open_past(settings, None) as past:
@@ -213,7 +213,7 @@ def _timed(settings: Settings, asked: list[tuple[str, int]], *, with_snapshots: 
                 device_id=device,
                 pipeline=made_log.PIPELINE,
                 at_us=at_us,
-                snapshots=Snapshots(past.log, past.schemas, past.blobs) if with_snapshots else None,
+                snapshots=Snapshots(past.log, past.schemas, past.blobs, worth=worth) if with_snapshots else None,
             )
         took.append(time.monotonic() - began)
         answers.append(to_plain(replace(found, snapshots=(), notes=())))

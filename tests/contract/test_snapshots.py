@@ -345,6 +345,7 @@ def test_the_commands_answer(made: Made, stack: LocalStack, monkeypatch: pytest.
 
     monkeypatch.setenv("HINDSIGHT_HOME", str(stack.layout.home))
     monkeypatch.setenv("HINDSIGHT_NAMESPACE", made.namespace.prefix)
+    monkeypatch.setenv("HINDSIGHT_SNAPSHOTS__USED_FROM_EVENTS", "0")
 
     def hindsight(*arguments: str, code: int = 0) -> Any:
         done = CliRunner().invoke(build_app(), [*arguments, "--format", "json"], catch_exceptions=False)

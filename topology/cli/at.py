@@ -104,7 +104,8 @@ def _opened(settings: "Settings", bundle: Path | None, *, with_snapshots: bool) 
     from topology.past import open_past
 
     with open_past(settings, bundle) as past:
-        yield past, Snapshots(past.log, past.schemas, past.blobs) if with_snapshots else None
+        worth = settings.snapshots.used_from_events
+        yield past, Snapshots(past.log, past.schemas, past.blobs, worth=worth) if with_snapshots else None
 
 
 def _answer(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snapshots | None") -> _Answered:
