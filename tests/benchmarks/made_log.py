@@ -60,12 +60,14 @@ class Site:
     Args:
         frames: Frames sent in all; each leaves two events or three.
         every_us: Time between one frame and the next, over all devices.
+        starts_us: When the first frame is sent.
     """
 
     frames: int
     devices: int = 50
     partitions: int = 4
     every_us: int = 5_000_000
+    starts_us: int = STARTS_US
     seed: int = 7
 
     def names(self) -> list[str]:
@@ -112,7 +114,7 @@ def chain(site: Site, only: Iterable[int] | None = None) -> Iterator[Written]:
         if partition not in mine:
             continue
         rng = values[partition]
-        at_us = STARTS_US + 1_000_000 + number * site.every_us
+        at_us = site.starts_us + 1_000_000 + number * site.every_us
         frame = _frame(name, sequences[which], at_us - 300_000, number)
         sequences[which] += 1
         source = SourcePosition(topic="vision.frames", partition=partition, offset=offsets[partition], index=0)

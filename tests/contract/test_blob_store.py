@@ -22,9 +22,6 @@ class _Memory(MemoryBlobStore):
     def overwrite(self, ref: BlobRef, content: bytes) -> None:
         self.contents[ref.sha256] = content
 
-    def remove(self, ref: BlobRef) -> None:
-        del self.contents[ref.sha256]
-
 
 class _S3(S3BlobStore):
     """The real one, with hands on its bucket."""
@@ -37,9 +34,6 @@ class _S3(S3BlobStore):
 
     def overwrite(self, ref: BlobRef, content: bytes) -> None:
         self._hands.put_object(self.bucket, object_name(ref.sha256), io.BytesIO(content), len(content))
-
-    def remove(self, ref: BlobRef) -> None:
-        self._hands.remove_object(self.bucket, object_name(ref.sha256))
 
 
 @pytest.fixture(params=["memory", "s3"])
@@ -58,6 +52,20 @@ def test_what_was_put_is_got(blobs: Any) -> None:
         assert ref == expected
         assert blobs.get(ref) == content
         assert blobs.exists(ref)
+
+
+def test_what_was_removed_is_gone(blobs: Any) -> None:
+    """It is gone for every reader; removing it again changes nothing; other blobs stay; it can be stored again."""
+    ref, other = blobs.put(b"one", "image/png"), blobs.put(b"two", "image/png")
+    for _ in range(2):
+        blobs.remove(ref)
+        assert not blobs.exists(ref)
+        with pytest.raises(BlobGoneError, match=ref.sha256):
+            blobs.get(ref)
+    assert blobs.get(other) == b"two"
+    assert blobs.get(blobs.put(b"one", "image/png")) == b"one"
+    with pytest.raises(DigestError):
+        blobs.remove(replace(ref, sha256="../two"))
 
 
 def test_the_same_bytes_are_one_blob(blobs: Any) -> None:
