@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from processors.snapshots.reading import Snapshots
+from processors.views.catalogue import VIEWS
 from schemas.catalogue import FRAMES
 from schemas.codec import Schemas, decode
 from schemas.errors import BlobGoneError, ContractError, DigestError
@@ -13,7 +15,7 @@ from streams.ports import EventLog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobsChecked:
-    """Digests, sorted. `unreferenced` counts objects that no frame on the log names; they are harmless leftovers."""
+    """Digests, sorted. `unreferenced` counts objects that no frame and no snapshot names: harmless leftovers."""
 
     checked: int
     missing: tuple[str, ...]
@@ -29,6 +31,7 @@ def check_blobs(log: EventLog, blobs: S3BlobStore, schemas: Schemas, *, read: bo
     """
     there = set(blobs.names())
     refs = _referenced(log, schemas)
+    snapshots = _of_snapshots(log, blobs, schemas)
     missing, changed = [], []
     for ref in refs.values():
         if ref.sha256 not in there:
@@ -44,7 +47,7 @@ def check_blobs(log: EventLog, blobs: S3BlobStore, schemas: Schemas, *, read: bo
         checked=len(refs),
         missing=tuple(sorted(missing)),
         changed=tuple(sorted(changed)),
-        unreferenced=len(there - refs.keys()),
+        unreferenced=len(there - refs.keys() - snapshots),
     )
 
 
@@ -60,3 +63,17 @@ def _referenced(log: EventLog, schemas: Schemas) -> dict[str, BlobRef]:
             if isinstance(event, FrameCaptured):
                 refs[event.frame.blob.sha256] = event.frame.blob
     return refs
+
+
+def _of_snapshots(log: EventLog, blobs: S3BlobStore, schemas: Schemas) -> set[str]:
+    """Manifests and pieces of the snapshots that are kept; `hindsight snapshots check` says whether they are sound."""
+    reading, found = Snapshots(log, schemas, blobs), set[str]()
+    for view in VIEWS.values():
+        for partition in log.partitions(view.topic):
+            for one in reading.names(view, partition, []):
+                found.add(one.sha256)
+                try:
+                    found |= {piece.sha256 for piece in reading.manifest(one.ref()).pieces if piece is not None}
+                except ContractError:
+                    continue
+    return found

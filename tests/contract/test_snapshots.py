@@ -36,6 +36,7 @@ from streams.records import Outgoing, system_clock
 from tests.benchmarks import made_log
 from tests.e2e.deployment import settings_of
 from topology import wiring
+from topology.blob_check import check_blobs
 from topology.settings import Settings
 from topology.stack.local import LocalStack
 
@@ -290,6 +291,7 @@ def test_old_snapshots_go_and_the_kept_ones_stay_whole(made: Made) -> None:
     assert len(blobs - set(made.blobs.names())) > gone
     assert {c.verdict for c in _checked(made, view.name, PLACE)} == {checking.EQUAL}
     assert keeper.thin() == 0
+    assert check_blobs(made.log, made.blobs, made.schemas, read=False).unreferenced == 0, "blobs that nobody will ever remove"
     rng = random.Random(1)
     for at_us in made.moments(rng, 10):
         key = next(iter(_some_frames(made, PLACE)))

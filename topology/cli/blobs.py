@@ -42,7 +42,7 @@ def check(
     else:
         how = "read and verified" if digests else "looked up"
         typer.echo(f"{found.checked} blobs {how}: {len(found.missing)} missing, {len(found.changed)} changed")
-        typer.echo(f"{found.unreferenced} more in the bucket that no frame names")
+        typer.echo(f"{found.unreferenced} more in the bucket that no frame and no snapshot names")
         for sha256 in (*found.missing, *found.changed)[:20]:
             typer.echo(f"{sha256}", err=True)
     if found.missing or found.changed:
