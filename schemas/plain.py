@@ -91,7 +91,7 @@ def _json_writer(tp: Any) -> Callable[[Any], str]:
             return lambda v: f"[{','.join(map(write, v))}]"
         case ("map", inner):
             write = _json_writer(inner)
-            return lambda v: f"{{{','.join([f'{_json_text(k)}:{write(v[k])}' for k in sorted(v)])}}}"
+            return lambda v: f"{{{','.join([f'{json_text(k)}:{write(v[k])}' for k in sorted(v)])}}}"
         case (_, scalar):
             return _JSON_SCALARS.get(scalar, _json)
 
@@ -113,9 +113,10 @@ def _json_number(v: Any) -> str:
     return int.__repr__(v) if type(v) is int else _json(v)
 
 
-_json_text = json.encoder.encode_basestring
+json_text: Callable[[str], str] = json.encoder.encode_basestring
+"""Text as JSON has it, as in `canonical_json`."""
 _JSON_SCALARS: Mapping[type, Callable[[Any], str]] = {
-    str: _json_text,
+    str: json_text,
     int: int.__repr__,
     float: _json_number,
     bool: {True: "true", False: "false"}.__getitem__,

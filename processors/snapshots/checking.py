@@ -86,7 +86,7 @@ class _Checking:
             if piece is None or piece.sha256 in self._pieces:
                 continue
             states = pieces.states_of(self._blobs.get(piece_ref(piece)))
-            if pieces.digest(states) != piece.digest or len(states) != piece.keys_count:
+            if pieces.digest(pieces.lines_of(states)) != piece.digest or len(states) != piece.keys_count:
                 raise ContractError(f"piece {piece.sha256} does not hold the states that the manifest says")
             self._pieces.add(piece.sha256)
 

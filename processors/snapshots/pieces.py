@@ -9,14 +9,14 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from schemas.errors import DecodeError
-from schemas.plain import canonical_json
+from schemas.plain import canonical_json, json_text
 
 MEDIA_TYPE = "application/x-ndjson+gzip"
 _HASH_BITS = 32
-_LEVEL = 5
+_LEVEL = 3
 _FIRST, _BETWEEN = b'{"key":', b'","state":'
 
 
@@ -38,22 +38,23 @@ def buckets_for(keys_count: int) -> int:
     return 1 << max(0, (max(1, keys_count).bit_length() - 1) // 2)
 
 
-def pack(written: Mapping[str, object], states: Mapping[str, bytes]) -> bytes:
+def lines_of(states: Mapping[str, bytes]) -> bytes:
+    """The lines of a piece, from the canonical JSON of each key's state."""
+    return b"".join([b'{"key":%b,"state":%b}\n' % (json_text(key).encode(), states[key]) for key in sorted(states)])
+
+
+def pack(written: Mapping[str, object], lines: bytes) -> bytes:
     """A piece's content.
 
     Args:
         written: Where it was written: view, partition, offset, bucket.
-        states: Canonical JSON of each key's state.
     """
-    return gzip.compress(b"\n".join([canonical_json(written), *_lines(states)]) + b"\n", _LEVEL, mtime=0)
+    return gzip.compress(canonical_json(written) + b"\n" + lines, _LEVEL, mtime=0)
 
 
-def digest(states: Mapping[str, bytes]) -> str:
+def digest(lines: bytes) -> str:
     """sha256 over the lines: of the states alone, wherever and however they were packed."""
-    out = hashlib.sha256()
-    for line in _lines(states):
-        out.update(line + b"\n")
-    return out.hexdigest()
+    return hashlib.sha256(lines).hexdigest()
 
 
 def states_of(content: bytes) -> dict[str, bytes]:
@@ -80,14 +81,9 @@ def state_of(content: bytes, key: str) -> bytes | None:
         DecodeError: it is no piece.
     """
     lines = _unpacked(content)
-    mark = b"\n" + _FIRST + canonical_json(key) + _BETWEEN[1:]
+    mark = b"\n" + _FIRST + json_text(key).encode() + _BETWEEN[1:]
     start = lines.find(mark)
     return None if start < 0 else lines[start + len(mark) : lines.index(b"\n", start + 1) - 1]
-
-
-def _lines(states: Mapping[str, bytes]) -> Iterator[bytes]:
-    for key in sorted(states):
-        yield _FIRST + canonical_json(key) + _BETWEEN[1:] + states[key] + b"}"
 
 
 def _unpacked(content: bytes) -> bytes:

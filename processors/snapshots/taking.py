@@ -7,8 +7,11 @@ and which moments is known for ever: also when the log around it is gone.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from processors.repeats import Seen
@@ -26,6 +29,7 @@ from streams.records import Record
 
 _GROUPS = 256
 _IN_MEMORY = 10_000
+_PUTS_AT_ONCE = 8
 _COUNTED_BITS = 1 << 20
 
 
@@ -90,7 +94,7 @@ def take(
         keys_before = base.keys_count if base is not None else tail.keys_count()
         count = buckets or max(len(base.pieces) if base is not None else 1, pieces.buckets_for(keys_before))
         written = {"view": view.name, "topic": view.topic, "partition": partition, "offset": stop}
-        made = tuple(_pieces(view, spool, blobs, base.pieces if base is not None else (None,), count, written))
+        made = tuple(_all_stored(_pieces(view, spool, blobs, base.pieces if base is not None else (None,), count, written)))
     last = tail.last
     return Taken(
         manifest=Manifest(
@@ -198,8 +202,8 @@ def _records(view: View[Any], log: EventLog, partition: int, base: Manifest | No
 
 def _pieces(
     view: View[Any], spool: Spool, blobs: BlobStore, old: tuple[Piece | None, ...], count: int, written: Mapping[str, object]
-) -> Iterator[Piece | None]:
-    """The pieces of the new snapshot in the order of their buckets."""
+) -> Iterator[Callable[[], Piece] | Piece | None]:
+    """The pieces of the new snapshot in the order of their buckets: as they were, or what will store them."""
     units = min(count, _GROUPS)
     parents = _Parents(blobs, old, count)
     for unit in range(units):
@@ -216,7 +220,7 @@ def _pieces(
                 continue
             found = touched.pop(bucket, None)
             states = found.states() if found is not None else parents.states(bucket)
-            yield _stored(blobs, states, {**written, "bucket": bucket, "buckets": count}) if states else None
+            yield partial(_stored, blobs, states, {**written, "bucket": bucket, "buckets": count}) if states else None
 
 
 class _Bucket:
@@ -237,8 +241,24 @@ class _Bucket:
 
 
 def _stored(blobs: BlobStore, states: Mapping[str, bytes], written: Mapping[str, object]) -> Piece:
-    ref = blobs.put(pieces.pack(written, states), pieces.MEDIA_TYPE)
-    return Piece(sha256=ref.sha256, size_bytes=ref.size_bytes, digest=pieces.digest(states), keys_count=len(states))
+    lines = pieces.lines_of(states)
+    ref = blobs.put(pieces.pack(written, lines), pieces.MEDIA_TYPE)
+    return Piece(sha256=ref.sha256, size_bytes=ref.size_bytes, digest=pieces.digest(lines), keys_count=len(states))
+
+
+def _all_stored(made: Iterator[Callable[[], Piece] | Piece | None]) -> Iterator[Piece | None]:
+    """Pieces in their order; several are on their way to the store at once."""
+    with ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="pieces") as threads:
+        waiting: deque[Future[Piece] | Piece | None] = deque()
+        for one in made:
+            waiting.append(threads.submit(one) if callable(one) else one)
+            if len(waiting) > 2 * _PUTS_AT_ONCE:
+                yield _done(waiting.popleft())
+        yield from map(_done, waiting)
+
+
+def _done(one: "Future[Piece] | Piece | None") -> Piece | None:
+    return one.result() if isinstance(one, Future) else one
 
 
 class _Parents:

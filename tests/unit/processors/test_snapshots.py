@@ -118,13 +118,13 @@ def test_keys_spread_over_buckets_and_split_in_two() -> None:
 def test_any_name_is_found_in_its_piece(key: str) -> None:
     """Whatever signs a device's name has, the state of that name and of no other is found."""
     states = {key: b'{"n":1}', "other": b'{"n":2}', f"{key}x": b'{"n":3}'}
-    content = pieces.pack({"offset": 3}, states)
+    content = pieces.pack({"offset": 3}, pieces.lines_of(states))
     assert pieces.states_of(content) == states
     assert {name: pieces.state_of(content, name) for name in states} == states
     assert pieces.state_of(content, "not there") is None
 
 
-@pytest.mark.parametrize("content", [b"", b"noise", b"\x1f\x8b", pieces.pack({}, {"a": b"{}"})[:-4]])
+@pytest.mark.parametrize("content", [b"", b"noise", b"\x1f\x8b", pieces.pack({}, pieces.lines_of({"a": b"{}"}))[:-4]])
 def test_what_is_no_piece_is_refused(content: bytes) -> None:
     """Truncated and other bytes are an error that says so, never the compressor's own."""
     with pytest.raises(DecodeError):
