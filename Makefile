@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-packages up down lint unit reinfer-rates lock proto clean
+.PHONY: demo test test-packages up down lint unit reinfer-rates bench-replay lock proto clean
 
 demo: $(READY)
 	$(BIN)/hindsight up
@@ -58,6 +58,10 @@ lock:
 
 proto: $(READY)
 	$(BIN)/python -m streams.grpc_gateway.generate
+
+# About half an hour; writes docs/reference/replay-speed.*
+bench-replay: $(READY)
+	$(BIN)/python -m tests.benchmarks.replay_speed
 
 clean: down
 	rm -rf $(VENV) .hindsight build *.egg-info

@@ -20,6 +20,10 @@ VIEW_REPAIRS = Counter("hindsight_view_repairs_total", "Views made anew from the
 VIEW_VERIFIED = Gauge(
     "hindsight_view_verified_position", "Next offset up to which the view was found equal to the log.", ("view", "partition")
 )
+SNAPSHOTS_TAKEN = Counter("hindsight_snapshots_taken_total", "Snapshots announced.", ("view",))
+SNAPSHOT_TROUBLES = Counter(
+    "hindsight_snapshot_troubles_total", "Looks that ended without the snapshot that was due.", ("view", "error")
+)
 BATCH_RECORDS = Histogram(
     "hindsight_commit_batch_records", "Records in a commit.", ("processor",), buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
 )

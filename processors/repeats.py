@@ -36,6 +36,37 @@ class Seen:
         return Seen(sources={**self.sources, _place(source, writer): (source.offset, source.index)})
 
 
+class Watch:
+    """`Seen` for one reader that goes through many events: the same answers, without a copy for each event."""
+
+    def __init__(self, seen: Seen = Seen()) -> None:
+        self._sources = dict(seen.sources)
+        self._places: dict[tuple[str, str, int], str] = {}
+
+    def is_news(self, event: Any, writer: str) -> bool:
+        """Whether the event was not seen before; from now on it was."""
+        source = getattr(event, "source", None)
+        if source is None:
+            return True
+        name = (writer, source.topic, source.partition)
+        place = self._places.get(name)
+        if place is None:
+            place = self._places[name] = _place(source, writer)
+        at, last = (source.offset, source.index), self._sources.get(place)
+        if last is not None and at <= last:
+            return False
+        # (-1, -1) is where a source that was never seen stands: an event from there or before changes nothing.
+        if last is None and at <= (-1, -1):
+            return False
+        self._sources[place] = at
+        return True
+
+    @property
+    def seen(self) -> Seen:
+        """What was seen so far."""
+        return Seen(sources=dict(self._sources))
+
+
 def source_of(event: Any) -> SourcePosition | None:
     """The record that caused an event; None for what came from outside."""
     return getattr(event, "source", None)

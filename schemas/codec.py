@@ -74,13 +74,12 @@ def decode(value: bytes | None, topic: str, schemas: Schemas) -> Any:
     if value is not None and len(value) > TOPICS[topic].longest_bytes:
         raise DecodeError(f"{len(value)} bytes, and {topic} holds records of at most {TOPICS[topic].longest_bytes}")
     schema_id, body = unframe(value)
-    writer, name = _writer_schema(schemas.schema_of(schema_id))
-    event = EVENT_BY_NAME.get(name.rpartition(".")[2])
-    if event is None or full_name(event) != name or event not in TOPICS[topic].events:
+    writer, name, event, reader = _writer_schema(schemas.schema_of(schema_id))
+    if event is None or event not in TOPICS[topic].events:
         raise UnknownEventError(f"{topic} does not hold {name} (schema id {schema_id})")
     stream = io.BytesIO(body)
     try:
-        plain = fastavro.schemaless_reader(stream, writer, _newest(event.__name__))
+        plain = fastavro.schemaless_reader(stream, writer, reader)
     except Exception as error:  # fastavro raises whatever the bytes lead it into: EOFError, IndexError, struct.error
         raise DecodeError(f"the body is not a {name}: {error!r}") from error
     if stream.read(1):
@@ -108,13 +107,20 @@ def _newest(event_name: str) -> Any:
 
 
 @cache
-def _writer_schema(text: str) -> tuple[Any, str]:
+def _writer_schema(text: str) -> tuple[Any, str, type | None, Any]:
+    """The schema that wrote, its name, the event that has the name, and the schema to read by: None where it is the same."""
     try:
         schema = json.loads(text)
         parsed = fastavro.parse_schema(avro_files.without_logical_types(schema))
-        return parsed, f"{schema['namespace']}.{schema['name']}"
+        name = f"{schema['namespace']}.{schema['name']}"
     except Exception as error:  # the registry may hold anything that others registered
         raise DecodeError(f"the registered schema is not one of ours: {error!r}") from error
+    event = EVENT_BY_NAME.get(name.rpartition(".")[2])
+    if event is None or full_name(event) != name:
+        return parsed, name, None, None
+    newest = _newest(event.__name__)
+    # The library would compare the two for each record.
+    return parsed, name, event, None if parsed == newest else newest
 
 
 class FixedSchemas:

@@ -1,7 +1,12 @@
-"""The `EventLog` on Kafka: reading by position and by time. Each read owns its consumer; none joins a group."""
+"""The `EventLog` on Kafka: reading by position and by time. Each read has a consumer of its own; none joins a group.
+
+Making a consumer takes longer than reading a few records, and a look back makes a dozen short reads: so one that a read is
+done with serves the next one.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from threading import Lock
 from typing import TypeVar
 
@@ -13,11 +18,13 @@ from streams.names import Namespace
 from streams.records import Bounds, Record
 
 _BATCH_RECORDS = 500
+_IDLE_MOST = 4
 _METADATA_S = 10.0
 _NO_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 _NO_LEADER_RETRY_S = 0.05
 
 T = TypeVar("T")
+_Idle = tuple[Consumer, set[str]]  # with the topics whose leaders it knows
 
 
 class KafkaEventLog:
@@ -44,15 +51,21 @@ class KafkaEventLog:
         }
         self._namespace = namespace
         self._asking = Consumer(self._config)
+        self._idle: list[_Idle] = []
+        self._partitions: dict[str, tuple[int, ...]] = {}
+        self._closed = False
         self._lock = Lock()
 
     def partitions(self, topic: str) -> tuple[int, ...]:
+        if topic in self._partitions:  # another number of them is a migration, and another log
+            return self._partitions[topic]
         name = self._namespace.topic(topic)
         with self._lock, _Translated(f"partitions of {name}"):
             metadata = self._asking.list_topics(name, timeout=_METADATA_S).topics[name]
         if metadata.error is not None:
             raise LogUnavailableError(f"topic {name}: {metadata.error}", do="run `hindsight topics` to see what is missing")
-        return tuple(sorted(metadata.partitions))
+        found = self._partitions[topic] = tuple(sorted(metadata.partitions))
+        return found
 
     def bounds(self, topic: str, partition: int) -> Bounds:
         at = TopicPartition(self._namespace.topic(topic), partition)
@@ -73,8 +86,7 @@ class KafkaEventLog:
     def read(self, topic: str, partition: int, start: int, stop: int) -> Iterator[Record]:
         if start >= stop:
             return
-        consumer = Consumer(self._config)
-        try:
+        with self._consumer(topic) as consumer:
             consumer.assign([TopicPartition(self._namespace.topic(topic), partition, start)])
             at = start
             while True:
@@ -87,8 +99,31 @@ class KafkaEventLog:
                     at = record.offset + 1
                     if at == stop:
                         return
-        finally:
+
+    @contextmanager
+    def _consumer(self, topic: str) -> Iterator[Consumer]:
+        """A consumer with nothing assigned and nothing left over; one that something went wrong with serves nobody else."""
+        with self._lock:
+            consumer, topics = self._idle.pop() if self._idle else (Consumer(self._config), {topic})
+        try:
+            while consumer.consume(_BATCH_RECORDS, timeout=0):
+                pass  # what was told while nobody asked, such as a broker that went away and came back
+            if topic not in topics:
+                # It would hear of the topic's leader within a second, and hears now when it asks.
+                with _Translated(f"reading {topic}"):
+                    consumer.list_topics(self._namespace.topic(topic), timeout=_METADATA_S)
+            yield consumer
+            consumer.unassign()
+        except GeneratorExit:
+            consumer.unassign()  # whoever read has seen enough
+        except BaseException:
             consumer.close()
+            raise
+        with self._lock:
+            if len(self._idle) < _IDLE_MOST and not self._closed:
+                self._idle.append((consumer, topics | {topic}))
+                return
+        consumer.close()
 
     def follow(self, topic: str, starts: Mapping[int, int], stopped: Callable[[], bool]) -> Iterator[Record | None]:
         consumer = Consumer(self._config)
@@ -104,7 +139,11 @@ class KafkaEventLog:
             consumer.close()
 
     def close(self) -> None:
-        self._asking.close()
+        with self._lock:
+            self._closed = True
+            for consumer in (self._asking, *(idle for idle, _ in self._idle)):
+                consumer.close()
+            self._idle.clear()
 
     def _record(self, message: Message) -> Record | None:
         """The record, or None at the end of a partition."""

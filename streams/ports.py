@@ -79,7 +79,19 @@ class BlobStore(Protocol):
         """
 
 
-class Erasing(BlobStore, Protocol):
+class Removing(BlobStore, Protocol):
+    """A blob store from which bytes can be taken away."""
+
+    def discard(self, ref: BlobRef) -> None:
+        """Remove the stored bytes of one reference, encrypted or plain; none is fine.
+
+        Raises:
+            DigestError: the reference names no digest.
+            BlobStoreUnavailableError: the store does not answer.
+        """
+
+
+class Erasing(Removing, Protocol):
     """A blob store from which bytes can be erased for good. Everything here may be done twice."""
 
     def destroy_keys(self, device_id: str, from_us: int, to_us: int) -> tuple[str, ...]:
@@ -89,13 +101,6 @@ class Erasing(BlobStore, Protocol):
             The keys that were destroyed, or cut, as the beginnings of `BlobRef.key_id`.
         Raises:
             BlobStoreUnavailableError: the store does not answer; it may be done in part.
-        """
-
-    def discard(self, ref: BlobRef) -> None:
-        """Remove the stored bytes of one reference, encrypted or plain; none is fine.
-
-        Raises:
-            BlobStoreUnavailableError: the store does not answer.
         """
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from processors.lookback.gone import Order, Orders
+from processors.snapshots.reading import Snapshots
+from processors.views.catalogue import VIEWS
 from schemas.catalogue import FRAMES, RELEASES
 from schemas.codec import Schemas, decode
 from schemas.errors import BlobGoneError, ContractError, DigestError
@@ -61,7 +63,7 @@ def check_blobs(log: EventLog, blobs: SealedBlobs, schemas: Schemas, *, read: bo
         changed=tuple(sorted(changed)),
         erased=dict(sorted(erased.items())),
         not_erased=tuple(sorted(not_erased)),
-        unreferenced=len(plain - named) + len(sealed - {(r.key_id, r.sha256) for r in refs}),
+        unreferenced=len(plain - named - _of_snapshots(log, blobs, schemas)) + len(sealed - {(r.key_id, r.sha256) for r in refs}),
     )
 
 
@@ -113,3 +115,17 @@ def _of_models(log: EventLog, schemas: Schemas) -> Iterator[BlobRef]:
 
 def _order_of(frame: FrameRef, orders: tuple[Order, ...]) -> Order | None:
     return next((o for o in orders if o.span.holds(frame)), None)
+
+
+def _of_snapshots(log: EventLog, blobs: SealedBlobs, schemas: Schemas) -> set[str]:
+    """Manifests and pieces of the snapshots that are kept; `hindsight snapshots check` says whether they are sound."""
+    reading, found = Snapshots(log, schemas, blobs), set[str]()
+    for view in VIEWS.values():
+        for partition in log.partitions(view.topic):
+            for one in reading.names(view, partition, []):
+                found.add(one.sha256)
+                try:
+                    found |= {piece.sha256 for piece in reading.manifest(one.ref()).pieces if piece is not None}
+                except ContractError:
+                    continue
+    return found

@@ -169,6 +169,22 @@ class ChecksSettings(Group):
     repair_once_in_s: Seconds = 600.0
 
 
+class SnapshotSettings(Group):
+    """Snapshots of the views, taken beside the processor `views`: when one is due, and how densely old ones are kept.
+
+    A look back over fewer than `used_from_events` records of a partition reads them all, and looks for no snapshot.
+    """
+
+    taken: bool = True
+    every_events: Annotated[int, Field(ge=2, le=10_000_000)] = 2000
+    every_s: Annotated[float, Field(gt=0, le=30 * 86400)] = 900.0
+    look_every_s: Seconds = 10.0
+    used_from_events: Annotated[int, Field(ge=0)] = 2000
+    keep_all_hours: Annotated[float, Field(ge=1)] = 24.0
+    keep_hourly_days: Annotated[float, Field(ge=0)] = 7.0
+    keep_daily_days: Annotated[float, Field(ge=0)] = 90.0
+
+
 class TelemetrySettings(Group):
     """Traces and logs. No endpoint means that no trace leaves the process."""
 
@@ -251,6 +267,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     worker: WorkerSettings = WorkerSettings()
     checks: ChecksSettings = ChecksSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     pipeline: PipelineSettings = PipelineSettings()
     blobs: BlobSettings = BlobSettings()

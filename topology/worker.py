@@ -34,6 +34,7 @@ from topology.checks import keep_checking
 from topology.health import Health
 from topology.lag import measure_lag
 from topology.settings import Settings
+from topology.snapshots import keep_snapshots
 
 log = structlog.get_logger()
 _STOP_S = 4.0
@@ -100,6 +101,8 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     if "views" in names and settings.checks.on:
         owned = partial(agents.assigned, group="views")
         beside.append(_watched(keep_checking(settings.checks, using.ports(), owned, stop), failed))
+    if "views" in names:
+        beside.append(_watched(keep_snapshots(settings, using, stop), failed))
     if "release" in names:
         beside.append(_watched(_load_releases(settings, using, lambda: follower.current()[0], stop), failed))
     # What was imported and built stays until the end: collections need not walk it, and neither does the exit.

@@ -14,13 +14,19 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View(Generic[S]):
-    """One view. `key` gives None for an event that changes no state."""
+    """One view. `key` gives None for an event that changes no state.
+
+    `version` goes up when the fold gives other states for the same events: what older versions left in snapshots is not read.
+    `by_record_key` is whether records carry the state's key as their own, so that others can be passed over unread.
+    """
 
     name: str
     topic: str
     initial: S
     key: Callable[[Any], str | None]
     fold: Callable[[S, Any], S]
+    version: int = 1
+    by_record_key: bool = True
 
     @property
     def state_type(self) -> type[S]:
@@ -47,12 +53,24 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 name="device_frames", topic=ASSESSMENTS, initial=folds.DeviceFrames(), key=_device, fold=folds.fold_device_frames
             ),
             View(
-                name="frame_outcomes", topic=ASSESSMENTS, initial=folds.FrameOutcome(), key=_frame, fold=folds.fold_frame_outcome
+                name="frame_outcomes",
+                topic=ASSESSMENTS,
+                initial=folds.FrameOutcome(),
+                key=_frame,
+                fold=folds.fold_frame_outcome,
+                by_record_key=False,
             ),
             View(
                 name="device_results", topic=RESULTS, initial=folds.DeviceResults(), key=_device, fold=folds.fold_device_results
             ),
-            View(name="results_by_frame", topic=RESULTS, initial=folds.FrameResult(), key=_frame, fold=folds.fold_frame_result),
+            View(
+                name="results_by_frame",
+                topic=RESULTS,
+                initial=folds.FrameResult(),
+                key=_frame,
+                fold=folds.fold_frame_result,
+                by_record_key=False,
+            ),
             View(name="alerts", topic=MONITORING, initial=folds.OpenAlerts(), key=_subject, fold=folds.fold_alerts),
             View(name="releases", topic=RELEASES, initial=release.INITIAL, key=lambda e: str(e.pipeline), fold=release.fold),
         )

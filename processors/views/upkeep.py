@@ -6,7 +6,7 @@ from typing import Any
 
 from processors.repeats import SOURCES_KEY
 from processors.views.catalogue import View
-from processors.views.replay import as_stored, digest, fold_log
+from processors.views.replay import digest, stored_log
 from schemas.codec import Schemas
 from streams.ports import EventLog, Standing, Stored, ViewStore
 from streams.view_digest import digest_of
@@ -54,8 +54,8 @@ async def check(view: View[Any], log: EventLog, views: ViewStore, schemas: Schem
     """Compare what the view store holds with the fold of the log up to the same position."""
     standing, live = await _at_one_position(view, views, partition)
     end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
-    folded = await asyncio.to_thread(fold_log, view, log, schemas, partition, live.position)
-    true = as_stored(folded) if live.position else Stored(position=0, states={})
+    folded = await asyncio.to_thread(stored_log, view, log, schemas, partition, live.position)
+    true = folded if live.position else Stored(position=0, states={})
     keys = sorted(live.states.keys() | true.states.keys())
     return Checked(
         view=view.name,
@@ -84,7 +84,7 @@ async def rebuild(view: View[Any], log: EventLog, views: ViewStore, schemas: Sch
     """Fold the log from its start into a shadow and swap it in, while the live view goes on."""
     for _ in range(_SWAP_TRIES):
         end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
-        stored = as_stored(await asyncio.to_thread(fold_log, view, log, schemas, partition, end))
+        stored = await asyncio.to_thread(stored_log, view, log, schemas, partition, end)
         if end == 0 or await views.replace(view.name, partition, stored):
             return Rebuilt(
                 view=view.name,

@@ -93,6 +93,20 @@ def test_what_was_put_is_got(blobs: Any) -> None:
         assert blobs.exists(ref)
 
 
+def test_what_was_removed_is_gone(blobs: Any) -> None:
+    """It is gone for every reader; removing it again changes nothing; other blobs stay; it can be stored again."""
+    ref, other = blobs.put(b"one", "image/png"), blobs.put(b"two", "image/png")
+    for _ in range(2):
+        blobs.discard(ref)
+        assert not blobs.exists(ref)
+        with pytest.raises(BlobGoneError, match=ref.sha256):
+            blobs.get(ref)
+    assert blobs.get(other) == b"two"
+    assert blobs.get(blobs.put(b"one", "image/png")) == b"one"
+    with pytest.raises(DigestError):
+        blobs.discard(replace(ref, sha256="../two"))
+
+
 def test_the_same_bytes_are_one_blob(blobs: Any) -> None:
     """Storing them again, also at once from several threads, changes nothing."""
     with ThreadPoolExecutor(4) as threads:

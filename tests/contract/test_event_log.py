@@ -5,6 +5,7 @@ is nothing that it could promise.
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,42 @@ def test_read_gives_the_offsets_from_start_up_to_stop(both: tuple[Any, Any]) -> 
     assert read(5, 5) == []
     assert read(7, 3) == []
     assert read(12, 13) == []
+
+
+def test_reads_after_one_another_do_not_mix(both: tuple[Any, Any]) -> None:
+    """Many short reads, some left before their end, some inside another: each gives just its own records."""
+    log, appender = both
+    write(appender, *(record(f"{p}-{n}".encode(), partition=p) for n in range(700) for p in (0, 1)))
+    rng = random.Random(4)
+
+    def read(partition: int, start: int, stop: int) -> Iterator[bytes | None]:
+        return (r.value for r in log.read(FRAMES, partition, start, stop))
+
+    def expected(partition: int, start: int, stop: int) -> list[bytes]:
+        return [f"{partition}-{n}".encode() for n in range(start, min(stop, 700))]
+
+    for _ in range(60):
+        partition, start = rng.randrange(2), rng.randrange(700)
+        stop = start + rng.choice((1, 3, 600))
+        left_early = read(partition, start, stop)
+        assert next(left_early) == expected(partition, start, stop)[0]
+        other = (1 - partition, rng.randrange(700), 705)
+        assert list(read(*other)) == expected(*other)
+        if rng.random() < 0.5:
+            assert list(left_early) == expected(partition, start, stop)[1:]
+        del left_early
+        assert list(read(partition, start, stop)) == expected(partition, start, stop)
+
+
+def test_reads_of_several_topics_do_not_wait_for_one_another(both: tuple[Any, Any]) -> None:
+    """A look back reads a few records here and a few there: forty such reads take seconds, and not one second each."""
+    log, appender = both
+    write(appender, record(b"frame", partition=1), record(b"release", partition=0, topic=RELEASES))
+    began = time.monotonic()
+    for _ in range(20):
+        assert [r.value for r in log.read(FRAMES, 1, 0, 1)] == [b"frame"]
+        assert [r.value for r in log.read(RELEASES, 0, 0, 1)] == [b"release"]
+    assert time.monotonic() - began < 15
 
 
 def test_offset_at_is_exact_to_the_millisecond(both: tuple[Any, Any]) -> None:

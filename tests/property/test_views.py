@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from processors.emit import key_of
 from processors.lookback.at import view_at
 from processors.views.catalogue import VIEWS, View
-from processors.views.replay import Folded, as_stored, digest, fold_log, fold_records
+from processors.views.replay import Folded, as_stored, digest, fold_log, fold_records, stored_log
 from schemas import ids
 from schemas.catalogue import TOPIC_OF
 from schemas.codec import FixedSchemas, encode
@@ -117,6 +117,19 @@ def test_the_state_at_a_moment_is_the_fold_of_the_prefix(view: View[Any]) -> Non
             mine = whole(view, [r for r in known if r.key == key.encode()])
             assert found == mine.states.get(key, view.initial)
             assert up_to.offset == len(known)
+
+    holds()
+
+
+@EVERY_VIEW
+def test_a_fold_in_little_memory_is_the_same(view: View[Any]) -> None:
+    """However few states are kept at hand, the bytes for the view store are those of the plain fold."""
+
+    @given(histories(view.topic), st.integers(0, 4))
+    def holds(events: list[Any], hot: int) -> None:
+        log = as_log(events, garbage_at=2)
+        end = log.bounds(view.topic, 0).end
+        assert stored_log(view, log, SCHEMAS, 0, end, hot=hot) == as_stored(fold_log(view, log, SCHEMAS, 0, end))
 
     holds()
 

@@ -38,6 +38,7 @@ MODULES = (
     "topology.cli.bundle",
     "topology.cli.export",
     "topology.cli.views",
+    "topology.cli.snapshots",
     "topology.cli.releases",
     "topology.cli.models",
 )

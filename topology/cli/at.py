@@ -1,18 +1,25 @@
-"""`hindsight at`: what the system knew at a moment."""
+"""`hindsight at`: what the system knew at a moment, what was true then, and what changed between two moments."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from topology.cli.options import BundleOption
-from topology.cli.tables import Format, as_json, table
+from schemas.errors import ContractError
+from topology.cli.options import BundleOption, FormatOption, ZoneOption
+from topology.cli.tables import Format, as_json
 
 if TYPE_CHECKING:
-    from processors.lookback.at import DeviceAt
-    from schemas.events import ResultDerived
+    from processors.lookback.difference import Difference
+    from processors.snapshots.reading import Snapshots
+    from processors.views.catalogue import View
     from streams.past import Past
+    from topology.settings import Settings
 
-_RULE = "-" * 78
+_DEVICE_VIEWS = ("device_frames", "device_results", "alerts", "releases")
 
 
 def register(app: typer.Typer) -> None:
@@ -20,164 +27,201 @@ def register(app: typer.Typer) -> None:
 
 
 def at(
-    moment: Annotated[str, typer.Argument(help='RFC 3339, "2026-11-22 03:47", "last tue 03:47", "10m ago".')],
-    device: Annotated[str, typer.Option(help="The device.")],
-    tz: Annotated[str | None, typer.Option(help="Time zone of a moment without one; from the settings when not given.")] = None,
+    moment: Annotated[
+        str | None, typer.Argument(help='RFC 3339, "2026-11-22 03:47", "last tue 03:47", "10m ago"; not with --diff.')
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="The device.")] = None,
+    view: Annotated[str | None, typer.Option(help="A view, for any key of it: see `hindsight views check`.")] = None,
+    key: Annotated[str | None, typer.Option(help="The view's key: a device, a frame, a pipeline.")] = None,
+    as_true: Annotated[
+        bool, typer.Option("--as-true", help="What was true then, by what is known now, and not what was known then.")
+    ] = False,
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option("--diff", metavar="T1 T2", help="What changed between two moments.")
+    ] = None,
+    tz: ZoneOption = None,
     around: Annotated[float, typer.Option(help="Seconds of events to show on each side of the moment.")] = 10.0,
+    snapshots: Annotated[bool, typer.Option(help="Begin at the nearest snapshot, and not at the start of the log.")] = True,
     bundle: BundleOption = None,
-    format: Annotated[Format, typer.Option("--format", help="How to print.")] = Format.TABLE,
+    format: FormatOption = Format.TABLE,
 ) -> None:
-    """Show a device's state as the system knew it at a moment: last frame, last result, release in force, alerts.
+    """Show the state at a moment: of a device (last frame, last result, release in force, alerts), or of any view's key.
 
-    Ends with 1 when nothing was known of the device then.
+    What was known at the moment goes by the broker's clock; what was true then (--as-true) goes by the time of capture, and
+    counts what arrived later. Ends with 1 when nothing was known, or nothing changed.
     """
-    from processors.lookback.at import device_at
-    from processors.lookback.gone import erased_by
-    from schemas.plain import to_plain
     from streams.records import system_clock
     from topology.configuration import load
     from topology.moments import past_moment
-    from topology.past import open_past
 
     settings = load().settings
-    zone = tz or settings.timezone
-    at_us = past_moment(moment, zone=zone, now_us=system_clock())
-    with open_past(settings, bundle) as past:
-        past.hold(at_us=at_us, device=device)
-        pipeline = settings.pipeline.name if past.scope is None else past.scope.pipeline
-        found = device_at(past.log, past.schemas, device_id=device, pipeline=pipeline, at_us=at_us, around_s=around)
-        erased = erased_by(past.log, past.schemas, found.frames.last_frame)
-        _say_what_is_outside(past, at_us, around)
-    plain = {**to_plain(found), "last_frame_erased": erased}
-    typer.echo(as_json(plain) if format is Format.JSON else "\n".join(_lines(found, zone, erased)))
-    if found.frames.last_frame is None and found.frames.last_rejected is None:
+    zone, now_us = tz or settings.timezone, system_clock()
+    asked = _Asked(
+        device=device,
+        view=view,
+        key=key,
+        as_true=as_true,
+        around_s=around,
+        moments=tuple(past_moment(m, zone=zone, now_us=now_us) for m in _moments(moment, diff, as_true)),
+        zone=zone,
+        format=format,
+    )
+    with _opened(settings, bundle, with_snapshots=snapshots) as (past, found):
+        lines, plain, is_something = _answer(asked, settings, past, found)
+    typer.echo(as_json(plain) if format is Format.JSON else "\n".join(lines))
+    if not is_something:
         raise typer.Exit(1)
 
 
-def _say_what_is_outside(past: "Past", at_us: int, around_s: float) -> None:
-    if past.scope is None:
-        return
-    if at_us - around_s * 1e6 < past.scope.from_us or at_us + around_s * 1e6 > past.scope.to_us:
-        typer.echo("events around the moment are shown as far as the bundle's window goes", err=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """The question: one moment, or two for what changed."""
+
+    device: str | None
+    view: str | None
+    key: str | None
+    as_true: bool
+    around_s: float
+    moments: tuple[int, ...]
+    zone: str
+    format: Format
 
 
-def _lines(found: "DeviceAt", zone: str, erased: str) -> list[str]:
-    from topology.moments import show_moment
+_Answered = tuple[list[str], Any, bool]
 
-    head = [f"{found.device_id} as known at {show_moment(found.at_us, zone)}", _RULE]
-    if found.frames.last_frame is None and found.frames.last_rejected is None:
-        return [
-            *head,
-            "nothing was known of this device then",
-            "do: check the name and the moment; `hindsight at now` shows today's",
-        ]
-    return [
-        *head,
-        *_frame_lines(found, zone, erased),
-        *_result_lines(found),
-        *_release_lines(found, zone),
-        *_alert_lines(found, zone),
-        *_around_lines(found, zone),
+
+def _moments(moment: str | None, diff: tuple[str, str] | None, as_true: bool) -> tuple[str, ...]:
+    if diff is not None and (moment is not None or as_true):
+        raise typer.BadParameter("--diff names both moments, and compares what was known", param_hint="--diff")
+    if diff is None and moment is None:
+        raise typer.BadParameter("name a moment, or two with --diff", param_hint="MOMENT")
+    return diff if diff is not None else (moment or "",)
+
+
+@contextmanager
+def _opened(settings: "Settings", bundle: Path | None, *, with_snapshots: bool) -> "Iterator[tuple[Past, Snapshots | None]]":
+    from processors.snapshots.reading import Snapshots
+    from topology.past import open_past
+
+    with open_past(settings, bundle) as past:
+        worth = settings.snapshots.used_from_events
+        yield past, Snapshots(past.log, past.schemas, past.blobs, worth=worth) if with_snapshots else None
+
+
+def _answer(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snapshots | None") -> _Answered:
+    if (asked.device is None) == (asked.view is None):
+        raise typer.BadParameter("name a device, or a view with a key", param_hint="--device or --view")
+    for at_us in asked.moments:
+        past.hold(at_us=at_us, device=asked.device)
+    if len(asked.moments) == 2:
+        return _difference(asked, settings, past, snapshots)
+    if asked.device is not None:
+        return _device(asked, settings, past, snapshots)
+    return _key(asked, settings, past, snapshots)
+
+
+def _device(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snapshots | None") -> _Answered:
+    from processors.lookback.at import device_at
+    from processors.lookback.gone import erased_by
+    from schemas.plain import to_plain
+    from topology.cli.at_lines import device_lines
+
+    assert asked.device is not None, "asked of a device"
+    found = device_at(
+        past.log,
+        past.schemas,
+        device_id=asked.device,
+        pipeline=_pipeline(settings, past),
+        at_us=asked.moments[0],
+        around_s=asked.around_s,
+        snapshots=snapshots,
+        as_true=asked.as_true,
+        scope=past.scope,
+        progress=_progress(),
+    )
+    is_known = found.frames.last_frame is not None or found.frames.last_rejected is not None
+    erased = erased_by(past.log, past.schemas, found.frames.last_frame)
+    plain = {"source": past.source, **to_plain(found), "last_frame_erased": erased}
+    return device_lines(found, asked.zone, erased), plain, is_known
+
+
+def _key(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snapshots | None") -> _Answered:
+    from processors.lookback.at import AS_KNOWN, AS_TRUE
+    from processors.lookback.known import known_at
+    from processors.lookback.true import true_at
+    from schemas.plain import to_plain
+    from topology.cli.at_lines import key_lines
+
+    view, key, (at_us,) = _view(asked.view or ""), _keyed(asked, settings, past), asked.moments
+    found: Any
+    if asked.as_true:
+        found = true_at(past.log, past.schemas, view, key, at_us, snapshots=snapshots, progress=_progress())
+    else:
+        found = known_at(past.log, past.schemas, view, key, at_us, snapshots=snapshots)
+    plain = {
+        "source": past.source,
+        "view": view.name,
+        "key": key,
+        "at_us": at_us,
+        "answers": AS_TRUE if asked.as_true else AS_KNOWN,
+        "is_known": found.state != view.initial,
+        "state": to_plain(found.state),
+        "read_up_to": to_plain(found.read_up_to),
+        "snapshot": None if found.snapshot is None else to_plain(found.snapshot),
+        "notes": list(found.notes),
+    }
+    if asked.as_true:
+        plain |= {"late": [to_plain(one) for one in found.late], "late_count": found.late_count}
+    return key_lines(plain, found, asked.zone), plain, bool(plain["is_known"])
+
+
+def _difference(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snapshots | None") -> _Answered:
+    from processors.lookback.difference import difference
+    from processors.views.catalogue import VIEWS
+    from schemas.plain import to_plain
+    from topology.cli.at_lines import difference_lines
+
+    if asked.device is not None:
+        pairs = [(VIEWS[name], _pipeline(settings, past) if name == "releases" else asked.device) for name in _DEVICE_VIEWS]
+    else:
+        pairs = [(_view(asked.view or ""), _keyed(asked, settings, past))]
+    found: list[Difference] = [
+        difference(past.log, past.schemas, view, key, *asked.moments, snapshots=snapshots) for view, key in pairs
     ]
+    plain = {"source": past.source, "differences": [to_plain(one) for one in found]}
+    return difference_lines(found, asked.zone), plain, any(one.changed for one in found)
 
 
-def _frame_lines(found: "DeviceAt", zone: str, erased: str) -> list[str]:
-    from topology.moments import show_moment
+def _view(name: str) -> "View[Any]":
+    from processors.views.catalogue import VIEWS
 
-    frames = found.frames
-    counts = f"{frames.accepted_count} accepted, {frames.rejected_count} rejected"
-    counts += f", {frames.repeated_count} repeated, {frames.missing_count} missing"
-    if frames.last_frame is None:
-        return ["last frame   none accepted", f"             {counts}", ""]
-    frame = frames.last_frame
-    warned = f"; warnings: {', '.join(frames.last_warnings)}" if frames.last_warnings else ""
-    return [
-        f"last frame   #{frame.sequence} of session {frame.session_id}, captured {show_moment(frame.captured_at_us, zone)}",
-        f"             {frames.last_width_px}x{frames.last_height_px} px{warned}",
-        f"             frame {frame.frame_id}",
-        f"             blob sha256/{frame.blob.sha256} ({frame.blob.size_bytes} bytes, {frame.blob.media_type})",
-        *([f"             {erased}"] if erased else []),
-        f"             {counts}",
-        "",
-    ]
+    if name not in VIEWS:
+        raise ContractError(f"there is no view {name}", do=f"choose from {', '.join(VIEWS)}")
+    return VIEWS[name]
 
 
-def _result_lines(found: "DeviceAt") -> list[str]:
-    result = found.results.last_result
-    if result is None:
-        return ["last result  none", ""]
-    said = [f"last result  {result.outcome} by {result.release or 'no release'}, frame #{result.frame.sequence}"]
-    if result.detail:
-        said.append(f"             {result.detail}")
-    said += [f"             {line}" for line in _readings(result)]
-    if result.conclusion is not None:
-        c = result.conclusion
-        verdict = {True: "valid", False: "check digit wrong", None: "not verifiable"}[c.valid]
-        label = c.label if c.label is not None else "nothing"
-        said.append(
-            f"passage      {c.passage_id}: {label} ({verdict}), {c.votes_for} of {c.votes_total} votes, {c.frames_count} frames"
-        )
-    return [*said, ""]
+def _keyed(asked: _Asked, settings: "Settings", past: "Past") -> str:
+    if asked.key is not None:
+        return asked.key
+    if asked.view == "releases":
+        return _pipeline(settings, past)
+    raise typer.BadParameter("name the view's key", param_hint="--key")
 
 
-def _readings(result: "ResultDerived") -> list[str]:
-    rows = [
-        (r.kind, r.label, f"{r.confidence:.3f}", {True: "valid", False: "invalid", None: "-"}[r.valid], _box(r.polygon_px))
-        for r in result.readings
-    ]
-    return table(("kind", "text", "confidence", "proof", "box px"), rows).splitlines() if rows else []
+def _pipeline(settings: "Settings", past: "Past") -> str:
+    """The one that is asked about: a bundle knows its own."""
+    return settings.pipeline.name if past.scope is None else past.scope.pipeline
 
 
-def _box(polygon: tuple[float, ...]) -> str:
-    xs, ys = polygon[0::2], polygon[1::2]
-    return f"{min(xs):.0f},{min(ys):.0f} to {max(xs):.0f},{max(ys):.0f}" if xs else "-"
+def _progress() -> Callable[[int, int], None]:
+    """Says on stderr how far a long reading is."""
+    import time
 
+    last = [time.monotonic()]
 
-def _release_lines(found: "DeviceAt", zone: str) -> list[str]:
-    from topology.moments import show_moment
+    def say(done: int, of: int) -> None:
+        if of and time.monotonic() - last[0] > 2:
+            last[0] = time.monotonic()
+            typer.echo(f"read {done} of {of} records", err=True)
 
-    state = found.releases
-    if state.in_force is None:
-        return [f"release      none of {found.pipeline} was in force", ""]
-    entry = state.releases[state.in_force]
-    promoted = f"promoted {show_moment(state.promoted_at_us, zone)} by {state.promoted_by}"
-    why = f": {state.promoted_reason}" if state.promoted_reason else ""
-    rows = [(s.step, f"{s.model}:{s.version}", s.digest[:16]) for s in entry.steps]
-    thresholds = ", ".join(f"{name}={value:g}" for name, value in sorted(state.thresholds().items()))
-    return [
-        f"release      {state.in_force}, {promoted}{why}",
-        *(f"             {line}" for line in table(("step", "model", "digest"), rows).splitlines()),
-        f"             thresholds: {thresholds or 'none'}",
-        "",
-    ]
-
-
-def _alert_lines(found: "DeviceAt", zone: str) -> list[str]:
-    from topology.moments import show_moment
-
-    if not found.alerts.open:
-        return []
-    return [
-        f"alert        {a.kind} since {show_moment(a.raised_at_us, zone)}: {a.message} (passage {a.passage_id})"
-        for a in found.alerts.open[-5:]
-    ] + [""]
-
-
-def _around_lines(found: "DeviceAt", zone: str) -> list[str]:
-    from topology.moments import show_moment
-
-    if not found.around:
-        return []
-    shown = [
-        (
-            f"{'>' if e.appended_at_us <= found.at_us else ' '} {show_moment(e.appended_at_us, zone)}",
-            e.type,
-            f"{e.topic}/{e.partition}/{e.offset}",
-            e.summary,
-        )
-        for e in found.around
-    ]
-    return [
-        "events around the moment (> was known by then)",
-        *table(("appended", "event", "position", "what"), shown).splitlines(),
-    ]
+    return say

@@ -139,8 +139,8 @@ def test_a_state_at_any_moment_of_the_window_is_the_live_one(tmp_path: Path) -> 
     with open_bundle(path) as past:
         for at_us in range(middle_us, world.now_us + 1, 1000):
             known = [
-                device_at(log, schemas, device_id="gate-1", pipeline=PIPELINE, at_us=at_us, around_s=0)
-                for log, schemas in ((world.log, world.schemas), (past.log, past.schemas))
+                device_at(one.log, one.schemas, device_id="gate-1", pipeline=PIPELINE, at_us=at_us, around_s=0, scope=one.scope)
+                for one in (world.past(), past)
             ]
             assert known[0] == known[1]
         assert len(held(past, INFERENCES, 0)) < len(held(past, RESULTS, 0)), "inferences are no view's, and begin at the window"

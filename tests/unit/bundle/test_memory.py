@@ -15,6 +15,7 @@ from schemas.events import FrameCaptured
 from schemas.types import BlobRef, DeviceId, FrameRef
 from streams.bundle import open_bundle, verify_bundle
 from streams.past import Past
+from streams.ports import BlobScope
 from streams.records import Bounds, Record
 from tests.bundles import START_US, bundled
 
@@ -47,7 +48,7 @@ class MadeUp:
     def follow(self, topic: str, starts: Mapping[int, int], stopped: Callable[[], bool]) -> Iterator[Record | None]:
         raise NotImplementedError
 
-    def put(self, content: bytes, media_type: str) -> BlobRef:
+    def put(self, content: bytes, media_type: str, *, scope: BlobScope | None = None) -> BlobRef:
         raise NotImplementedError
 
     def get(self, ref: BlobRef) -> bytes:

@@ -25,7 +25,7 @@ from schemas.events import InferenceSkipped, ReleasePromoted, ReleaseRegistered,
 from schemas.types import BlobRef, EventId, ReleaseStep
 from streams.memory import MemoryBlobStore, MemoryLog
 from streams.past import Past
-from streams.ports import Answer, Form
+from streams.ports import Answer, BlobScope, Form
 from streams.records import Outgoing, Position
 from tests.given import AT_US, accepted, cause, seen_text
 from tests.models_twin import Script, TwinModels, answer
@@ -57,7 +57,7 @@ class RecordingBlobs(MemoryBlobStore):
 
     written: list[bytes] | None = None
 
-    def put(self, content: bytes, media_type: str) -> BlobRef:
+    def put(self, content: bytes, media_type: str, *, scope: BlobScope | None = None) -> BlobRef:
         if self.written is not None:
             self.written.append(content)
         return super().put(content, media_type)
