@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from processors.lookback import pictures
+from schemas.errors import ContractError
+
 Picture = npt.NDArray[np.uint8]
 Rgb = tuple[int, int, int]
 Points = tuple[tuple[float, float], ...]
@@ -53,11 +56,9 @@ class Placed:
 def decoded(content: bytes) -> tuple[Picture | None, str]:
     """The picture, turned as its EXIF says, or None and why not."""
     try:
-        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        return None, f"the image cannot be decoded: {error.err}"
-    if bgr is None:
-        return None, "the image cannot be decoded"
+        bgr = pictures.decoded(content)
+    except ContractError as error:
+        return None, f"the image: {error}"
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False), ""
 
 

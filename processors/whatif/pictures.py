@@ -5,14 +5,12 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
+from processors.lookback.pictures import decoded, fitted
 from processors.whatif.match import Kind
-from schemas.errors import FrameRefusedError
+from schemas.errors import ContractError
 from schemas.types import Reading
-from streams.images import inspect
 
 _SIDE_PX_MOST = 480
-_IMAGE_BYTES_MOST = 64 * 2**20
-_PIXELS_MOST = 50_000_000
 _COLOURS_BGR = {
     Kind.SAME: (150, 150, 150),
     Kind.MOVED: (0, 165, 255),
@@ -29,14 +27,9 @@ def drawn(image: bytes, marked: Iterable[tuple[Kind, Reading]]) -> bytes | None:
         JPEG bytes; None when these bytes cannot be decoded.
     """
     try:
-        inspect(image, max_bytes=_IMAGE_BYTES_MOST, max_pixels=_PIXELS_MOST)
-        pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
-    except (FrameRefusedError, cv2.error):
+        small, scale = fitted(decoded(image), side_px_max=_SIDE_PX_MOST)
+    except ContractError:
         return None
-    if pixels is None:
-        return None
-    scale = min(1.0, _SIDE_PX_MOST / max(pixels.shape[:2]))
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels
     for number, (kind, reading) in enumerate(marked, start=1):
         corners = np.asarray(reading.polygon_px, dtype=np.float64)
         if len(corners) < 6 or len(corners) % 2 or not np.isfinite(corners).all():

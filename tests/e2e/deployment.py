@@ -199,11 +199,13 @@ class Deployment:
     # Releases
 
     def register(self, release: str, *, digests: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Register a release of the model repository.
+        """Register a release of the model repository; one that is registered already stays as it is.
 
         Args:
             digests: What to pin for some steps, by their names, in place of what is on disk.
         """
+        if not digests and release in commands.releases_now(self.settings).releases:
+            return
         versions = models.release_versions(self.stack.layout.home, release)
         model_store.register(self.settings, versions, reason="", say=print, timeout_s=60)
         steps = models.release_steps(self.stack.layout.home, release)

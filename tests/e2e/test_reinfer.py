@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -80,7 +79,7 @@ def test_a_changed_byte_in_the_store_is_named_and_registering_again_mends_it(rea
     shutil.rmtree(read.stack.layout.home / "models" / network.digest, ignore_errors=True)
     name = f"sha256/{blob.sha256[:2]}/{blob.sha256}"
     changed = whole[:77] + bytes([whole[77] ^ 1]) + whole[78:]
-    store._client.put_object(store.bucket, name, io.BytesIO(changed), len(changed))
+    wiring.blobs_bucket(read.settings).write(name, changed, blob.media_type)
     found = asked(read, "reinfer", read.frames[-1], ends=1)
     assert "file model.onnx of recognizer:1 was changed in the blob store" in found["frames"][0]["problem"]
 

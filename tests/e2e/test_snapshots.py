@@ -88,7 +88,7 @@ def _damaged_is_said(deployment: Deployment) -> None:
     newest = next(iter(snapshots_of(deployment).names(view, place, [])))
     s3 = deployment.settings.s3
     hands = Minio(s3.endpoint, s3.access_key, s3.secret_key.get_secret_value(), secure=False, region=s3.region)
-    hands.remove_object(wiring.blob_store(deployment.settings).bucket, object_name(newest.sha256))
+    hands.remove_object(wiring.blobs_bucket(deployment.settings).bucket, object_name(newest.sha256))
     answer = deployment.hindsight("at", "now", "--device", key)
     assert answer.returncode == 0
     assert f"the snapshot of device_frames {place} at {newest.offset} is passed over" in answer.stdout
