@@ -102,7 +102,7 @@ def _line(record: Any, event: Any, zone: str, format: Format) -> str:
     if format is Format.JSON:
         where = {"partition": record.partition, "offset": record.offset, "appended_at_ms": record.appended_at_ms}
         return json.dumps({"event": type(event).__name__, "position": where, **to_plain(event)}, ensure_ascii=False)
-    at = show_moment(record.appended_at_ms * 1000, zone)
+    at = f"{show_moment(record.appended_at_ms * 1000, zone)}  {f'{record.topic}/{record.partition}/{record.offset}':<20}"
     if isinstance(event, ResultCorrected):
         change = f"{event.previous.label} becomes {event.conclusion.label}"
         return f"{at}  {event.device_id:<10} passage {event.conclusion.passage_id}: {change}"

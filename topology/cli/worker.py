@@ -16,7 +16,7 @@ def worker(
         int | None, typer.Option(help="Port of /health and /metrics; from the settings when not given.")
     ] = None,
 ) -> None:
-    """Run processors: assess, infer, derive, release, views. Several workers share the partitions."""
+    """Run processors: assess, infer, derive, release, erase, views. Several workers share the partitions."""
     from topology.configuration import load
     from topology.processing import PROCESSORS
     from topology.telemetry import set_up
