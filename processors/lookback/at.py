@@ -9,6 +9,7 @@ from processors.lookback.true import Late, TrueState, true_at
 from processors.release.core import PipelineReleases
 from processors.snapshots.reading import Snapshots
 from processors.views.catalogue import VIEWS, View
+from processors.views.features import DeviceFeatures
 from processors.views.folds import DeviceFrames, DeviceResults, OpenAlerts
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, MONITORING, RELEASES, RESULTS
 from schemas.codec import Schemas, decode
@@ -52,6 +53,7 @@ class DeviceAt:
     pipeline: str
     frames: DeviceFrames
     results: DeviceResults
+    features: DeviceFeatures
     alerts: OpenAlerts
     releases: PipelineReleases
     read_up_to: tuple[ReadUpTo, ...]
@@ -90,6 +92,7 @@ def device_at(
     for view, key in (
         (VIEWS["device_frames"], device_id),
         (VIEWS["device_results"], device_id),
+        (VIEWS["device_features"], device_id),
         (VIEWS["alerts"], device_id),
         (VIEWS["releases"], pipeline),
     ):
@@ -97,8 +100,10 @@ def device_at(
             found.append(true_at(log, schemas, view, key, at_us, snapshots=snapshots, progress=progress))
         else:
             found.append(known_at(log, schemas, view, key, at_us, snapshots=snapshots))
-    frames, results, alerts, releases = (one.state for one in found)
-    late = [one for each in found for one in getattr(each, "late", ())]
+    frames, results, features, alerts, releases = (one.state for one in found)
+    # Two views of one topic count the same late events.
+    of_topics = {one.read_up_to.topic: one for one in found}.values()
+    late = [one for each in of_topics for one in getattr(each, "late", ())]
     notes: list[str] = []
     around = tuple(_around(log, schemas, device_id, pipeline, at_us, round(around_s * 1000), notes))
     if scope is not None:
@@ -110,12 +115,13 @@ def device_at(
         pipeline=pipeline,
         frames=frames,
         results=results,
+        features=features,
         alerts=alerts,
         releases=releases,
         read_up_to=tuple(sorted({one.read_up_to for one in found}, key=lambda r: (r.topic, r.partition))),
         around=around,
         late=tuple(sorted(late, key=lambda one: (one.happened_at_us, one.topic, one.offset))),
-        late_count=sum(getattr(each, "late_count", 0) for each in found),
+        late_count=sum(getattr(each, "late_count", 0) for each in of_topics),
         snapshots=tuple(one.snapshot for one in found if one.snapshot is not None),
         notes=(*(note for one in found for note in one.notes), *notes),
     )

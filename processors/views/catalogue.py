@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from processors.release import core as release
-from processors.views import folds
+from processors.views import features, folds
 from schemas.catalogue import ASSESSMENTS, MONITORING, RELEASES, RESULTS
 
 S = TypeVar("S")
@@ -70,6 +70,13 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 key=_frame,
                 fold=folds.fold_frame_result,
                 by_record_key=False,
+            ),
+            View(
+                name="device_features",
+                topic=RESULTS,
+                initial=features.DeviceFeatures(),
+                key=_device,
+                fold=features.fold_device_features,
             ),
             View(name="alerts", topic=MONITORING, initial=folds.OpenAlerts(), key=_subject, fold=folds.fold_alerts),
             View(name="releases", topic=RELEASES, initial=release.INITIAL, key=lambda e: str(e.pipeline), fold=release.fold),

@@ -104,7 +104,7 @@ class Made:
         return [rng.choice(times) * 1000 + rng.choice((-1, 0, 999, 1000)) for _ in range(count)]
 
 
-_CHAIN_VIEWS = ("device_frames", "frame_outcomes", "device_results", "results_by_frame", "alerts")
+_CHAIN_VIEWS = ("device_frames", "frame_outcomes", "device_results", "device_features", "results_by_frame", "alerts")
 
 
 async def _one(appender: KafkaAppender, outgoing: Outgoing) -> object:
@@ -361,7 +361,7 @@ def test_the_commands_answer(made: Made, stack: LocalStack, monkeypatch: pytest.
     name = SITE.names()[0]
     known = hindsight("at", "now", "--device", name)
     assert known["answers"] == "as known at"
-    assert len(known["snapshots"]) == 4
+    assert len(known["snapshots"]) == 5
     assert known["frames"] == hindsight("at", "now", "--device", name, "--no-snapshots")["frames"]
     true = hindsight("at", "2026-10-01T00:00:00Z", "--device", name, "--as-true")
     assert true["answers"].startswith("as true at")
@@ -380,7 +380,13 @@ def test_the_commands_answer(made: Made, stack: LocalStack, monkeypatch: pytest.
     assert hindsight("at", "now", "--view", "releases")["state"]["in_force"] == "gate_reader_r2"
     hindsight("at", "1990-01-01T00:00:00Z", "--view", "alerts", "--key", name, code=1)
     changed = hindsight("at", "--diff", "1 day ago", "now", "--device", name)["differences"]
-    assert {d["view"] for d in changed if d["changed"]} == {"device_frames", "device_results", "alerts", "releases"}
+    assert {d["view"] for d in changed if d["changed"]} == {
+        "device_frames",
+        "device_results",
+        "device_features",
+        "alerts",
+        "releases",
+    }
     for arguments in (
         ("at", "now", "--device", name),
         ("at", "--diff", "1 day ago", "now", "--device", name),

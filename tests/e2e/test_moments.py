@@ -24,7 +24,13 @@ from topology import wiring
 DEVICES = devices_on_every_partition()[:2]
 PIPELINE = "gate_reader"
 # The parts of what `hindsight at` answers, and the views that they come from.
-PARTS = {"frames": "device_frames", "results": "device_results", "alerts": "alerts", "releases": "releases"}
+PARTS = {
+    "frames": "device_frames",
+    "results": "device_results",
+    "features": "device_features",
+    "alerts": "alerts",
+    "releases": "releases",
+}
 MOMENTS_EACH = 12
 _FRAMES_OF_A_PASSAGE = 10
 

@@ -21,7 +21,13 @@ from topology import wiring
 
 DEVICES = devices_on_every_partition()[:2]
 OFTEN = "[snapshots]\nevery_events = 8\nevery_s = 2.0\nlook_every_s = 0.3\nused_from_events = 0\n"
-PARTS = {"frames": "device_frames", "results": "device_results", "alerts": "alerts", "releases": "releases"}
+PARTS = {
+    "frames": "device_frames",
+    "results": "device_results",
+    "features": "device_features",
+    "alerts": "alerts",
+    "releases": "releases",
+}
 
 
 def snapshots_of(deployment: Deployment) -> Snapshots:

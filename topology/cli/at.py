@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streams.past import Past
     from topology.settings import Settings
 
-_DEVICE_VIEWS = ("device_frames", "device_results", "alerts", "releases")
+_DEVICE_VIEWS = ("device_frames", "device_results", "device_features", "alerts", "releases")
 
 
 def register(app: typer.Typer) -> None:

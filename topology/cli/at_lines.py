@@ -34,6 +34,7 @@ def device_lines(found: "DeviceAt", zone: str, erased: str = "") -> list[str]:
         *head,
         *_frame_lines(found, zone, erased),
         *_result_lines(found),
+        *_feature_lines(found),
         *_release_lines(found, zone),
         *_alert_lines(found, zone),
         *_late_lines(found.late, found.late_count, zone),
@@ -159,6 +160,20 @@ def _result_lines(found: "DeviceAt") -> list[str]:
             f"passage      {c.passage_id}: {label} ({verdict}), {c.votes_for} of {c.votes_total} votes, {c.frames_count} frames"
         )
     return [*said, ""]
+
+
+def _feature_lines(found: "DeviceAt") -> list[str]:
+    from processors.views.features import HOURS_KEPT, features
+
+    if not found.features.hours:
+        return []
+    windows = [("hour", features(found.features, hours=1)), ("day", features(found.features, hours=HOURS_KEPT))]
+    rows = [
+        (name, f.results_count, *(f"{v:.3f}" if v is not None else "-" for v in (f.read_rate, f.valid_rate, f.mean_confidence)))
+        for name, f in windows
+    ]
+    lines = table(("last", "results", "read", "valid", "mean confidence"), rows).splitlines()
+    return [f"{'features' if n == 0 else '':<12} {line}" for n, line in enumerate(lines)] + [""]
 
 
 def _readings(result: "ResultDerived") -> list[str]:

@@ -254,6 +254,7 @@ def test_the_folds_give_what_they_gave_when_their_version_was_set() -> None:
 
 PINNED = {
     "alerts": (1, "ba3f27b626df40f3"),
+    "device_features": (1, "62d80dd39b4a4fc4"),
     "device_frames": (1, "b3b363b23f5bd4e7"),
     "device_results": (1, "5e7b146cb761659d"),
     "frame_outcomes": (1, "42cc201a775305a8"),

@@ -1,12 +1,16 @@
 """The folds behind the views: what each event changes, and what it leaves."""
 
+import math
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from processors.derive import core as derive
 from processors.rules import container_codes as rules
 from processors.views import folds
 from processors.views.catalogue import VIEWS
+from processors.views.features import HOUR_US, DeviceFeatures, Features, features, fold_device_features
 from schemas.events import AlertCleared, AlertRaised, CommandRefused, FrameRejected, ResultDerived
 from schemas.types import EventId
 from tests.given import AT_US, accepted, cause, completed, folded, frame
@@ -126,3 +130,69 @@ def test_each_view_knows_whose_state_an_event_is() -> None:
     assert VIEWS["results_by_frame"].key(correction) is None
     assert VIEWS["device_results"].key(correction) == "gate-1"
     assert VIEWS["device_frames"].key(accepted(0)) == "gate-1"
+
+
+def at_hour(hour: float, *readings: tuple[float, bool | None], outcome: str = "read") -> ResultDerived:
+    """A result of a frame captured so many hours after AT_US, with readings of a confidence and a proof."""
+    (one,) = results("CSQU3054383")
+    (made,) = one.readings
+    return replace(
+        one,
+        outcome=outcome,
+        frame=replace(one.frame, captured_at_us=AT_US + round(hour * HOUR_US)),
+        readings=tuple(replace(made, confidence=c, valid=v) for c, v in readings),
+    )
+
+
+def test_features_are_rates_over_the_devices_own_hours() -> None:
+    """Of results, of proofs, and the mean confidence; the last hour, and as many hours by the clock as are asked for."""
+    state = folded(
+        fold_device_features,
+        DeviceFeatures(),
+        [
+            at_hour(0, (0.5, True), (0.7, False)),
+            at_hour(1, (0.9, True)),
+            at_hour(30, outcome="nothing_read"),
+            at_hour(30, (1.0, None)),
+        ],
+    )
+    assert features(state, hours=1) == Features(results_count=2, read_rate=0.5, valid_rate=None, mean_confidence=1.0)
+    day = features(
+        folded(fold_device_features, DeviceFeatures(), [at_hour(0, (0.5, True), (0.7, False)), at_hour(1, (0.9, True))]), hours=24
+    )
+    assert (day.results_count, day.read_rate, day.valid_rate) == (2, 1.0, 2 / 3)
+    assert day.mean_confidence == pytest.approx(0.7)
+    assert features(DeviceFeatures(), hours=24) == Features(
+        results_count=0, read_rate=None, valid_rate=None, mean_confidence=None
+    )
+
+
+def test_features_do_not_depend_on_the_order_of_arrival() -> None:
+    """Late frames count in their own hour."""
+    events = [at_hour(n % 5, (0.1 * (n % 10), None)) for n in range(40)]
+    assert folded(fold_device_features, DeviceFeatures(), events) == folded(fold_device_features, DeviceFeatures(), events[::-1])
+
+
+def test_a_wrong_clock_takes_one_hour_of_the_features() -> None:
+    """24 hours with results are kept, whatever year they claim; what is older than all of them changes nothing."""
+    events = [at_hour(n) for n in range(30)]
+    state = folded(fold_device_features, DeviceFeatures(), events)
+    assert [(h.start_us - AT_US // HOUR_US * HOUR_US) // HOUR_US for h in state.hours.values()] == list(range(6, 30))
+    assert fold_device_features(state, at_hour(2)) == state
+    wild = fold_device_features(state, at_hour(1_000_000))
+    assert list(wild.hours.values())[:-1] == list(state.hours.values())[1:]
+
+
+@pytest.mark.parametrize("captured_at_us", [-(2**63), -1, 2**63 - 1])
+def test_features_take_any_time_for_a_capture(captured_at_us: int) -> None:
+    """A device's clock may say what no calendar has."""
+    event = at_hour(0, (0.5, None))
+    wild = replace(event, frame=replace(event.frame, captured_at_us=captured_at_us))
+    assert features(folded(fold_device_features, DeviceFeatures(), [event, wild]), hours=1).results_count == 1
+
+
+@pytest.mark.parametrize("confidence", [math.nan, math.inf, -math.inf, -3.0, 1e308])
+def test_features_take_any_number_for_a_confidence(confidence: float) -> None:
+    """Rules are a module of anybody's: a number that cannot be is counted at the nearest end, or as nothing."""
+    found = features(folded(fold_device_features, DeviceFeatures(), [at_hour(0, (confidence, None))]), hours=1).mean_confidence
+    assert found in (0.0, 1.0)
