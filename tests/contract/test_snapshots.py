@@ -1,7 +1,6 @@
 """Snapshots on real servers: Kafka, the registry and S3. A made log, keepers as a worker runs them, and looks back."""
 
 import asyncio
-import io
 import json
 import random
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
-from minio import Minio
 
 from processors.lookback.at import device_at
 from processors.lookback.difference import difference
@@ -76,15 +74,11 @@ class Made:
     def names(self, view: str, partition: int) -> list[Kept]:
         return list(self.snapshots().names(VIEWS[view], partition, []))
 
-    def hands(self) -> Minio:
-        s3 = self.settings.s3
-        return Minio(s3.endpoint, s3.access_key, s3.secret_key.get_secret_value(), secure=False, region=s3.region)
-
     def damage(self, sha256: str) -> None:
-        self.hands().put_object(self.blobs.bucket, object_name(sha256), io.BytesIO(b"noise"), 5)
+        wiring.blobs_bucket(self.settings).write(object_name(sha256), b"noise", "")
 
     def lose(self, sha256: str) -> None:
-        self.hands().remove_object(self.blobs.bucket, object_name(sha256))
+        wiring.blobs_bucket(self.settings).remove(object_name(sha256))
 
     def cut(self, topic: str, partition: int, before: int) -> None:
         """What retention does: the broker forgets every record before an offset."""

@@ -3,8 +3,6 @@
 import json
 import random
 
-from minio import Minio
-
 from processors.lookback.at import device_at
 from processors.lookback.known import known_at
 from processors.snapshots.announcing import announced
@@ -92,9 +90,7 @@ def _damaged_is_said(deployment: Deployment) -> None:
     view, key = VIEWS["device_frames"], DEVICES[0]
     place = partition_of(key.encode(), len(deployment.log.partitions(view.topic)))
     newest = next(iter(snapshots_of(deployment).names(view, place, [])))
-    s3 = deployment.settings.s3
-    hands = Minio(s3.endpoint, s3.access_key, s3.secret_key.get_secret_value(), secure=False, region=s3.region)
-    hands.remove_object(wiring.blobs_bucket(deployment.settings).bucket, object_name(newest.sha256))
+    wiring.blobs_bucket(deployment.settings).remove(object_name(newest.sha256))
     answer = deployment.hindsight("at", "now", "--device", key)
     assert answer.returncode == 0
     assert f"the snapshot of device_frames {place} at {newest.offset} is passed over" in answer.stdout
