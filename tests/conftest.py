@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from streams.names import Namespace
 from topology.stack.local import LocalStack
@@ -21,6 +22,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         home, servers=SERVERS, ports="free", servers_folder=CHECKOUT / ".hindsight" / "servers", owned=True, say=print
     ) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A command that a test calls in this process may send logs to a stream that ends with it."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture

@@ -115,6 +115,7 @@ class Gate:
         self._done: dict[tuple[str, int], int] = {}
         self._sequences: dict[tuple[str, str], int] = {}
         self._commands = 0
+        self._under_way: asyncio.Future[None]
         self.displaced: int | None = None
 
     @property
@@ -241,16 +242,13 @@ class Gate:
         """The same records through a runner whose states are of before."""
         topic = dict(_CHAIN)[name]
         views = MemoryViewStore()
-        replay = self._ports(views)
-        runner = PartitionRunner(self._step(name), replay, partition, window=50, batch=20, failed=_raise)
         kept, self.log = self.log, MemoryLog(lambda: self.now_us, partitions=len(self.log.partitions(FRAMES)))
         try:
             quiet = Ports(log=kept, appender=self.log, views=views, schemas=self.schemas, clock=lambda: self.now_us)
-            runner = PartitionRunner(self._step(name), quiet, partition, window=50, batch=20, failed=_raise)
-            await self._submitted(runner, kept, topic, partition, 0, start)
+            await self._submitted(self._runner(self._step(name), quiet, partition), kept, topic, partition, 0, start)
         finally:
             self.log = kept
-        runner = PartitionRunner(self._step(name), self._ports(views), partition, window=50, batch=20, failed=_raise)
+        runner = self._runner(self._step(name), self._ports(views), partition)
         await self._submitted(runner, kept, topic, partition, start, self._done.get((name, partition), 0))
 
     async def _store(self, frame: IncomingFrame) -> FrameRef:
@@ -265,18 +263,21 @@ class Gate:
 
     async def _pass(self, step: Step[Any], topic: str) -> None:
         for partition in self.log.partitions(topic):
-            runner = PartitionRunner(step, self._ports(self._views), partition, window=50, batch=20, failed=_raise)
+            runner = self._runner(step, self._ports(self._views), partition)
             start, end = self._done.get((step.name, partition), 0), self.log.bounds(topic, partition).end
             await self._submitted(runner, self.log, topic, partition, start, end)
             self._done[step.name, partition] = end
 
     async def _submitted(self, runner: Any, log: MemoryLog, topic: str, partition: int, start: int, end: int) -> None:
-        done = asyncio.Event()
+        self._under_way = done = asyncio.get_running_loop().create_future()
         for record in log.read(topic, partition, start, end):
-            await runner.submit(record, done.set if record.offset == end - 1 else lambda: None)
+            await runner.submit(record, (lambda: done.set_result(None)) if record.offset == end - 1 else lambda: None)
         if start < end:
-            await done.wait()
+            await done
         await runner.stop()
+
+    def _runner(self, step: Step[Any], ports: Ports[Any], partition: int) -> PartitionRunner[Any]:
+        return PartitionRunner(step, ports, partition, window=50, batch=20, failed=lambda e: self._under_way.set_exception(e))
 
     def _ports(self, views: MemoryViewStore) -> Ports[Any]:
         return Ports(log=self.log, appender=self.log, views=views, schemas=self.schemas, clock=lambda: self.now_us)
@@ -307,7 +308,3 @@ class Gate:
     @staticmethod
     def _run(work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(work)
-
-
-def _raise(error: BaseException) -> None:
-    raise error
