@@ -136,7 +136,7 @@ def _each(names: list[str] | None, work: "Callable[[Keeper], Any]") -> list[Any]
     from topology.configuration import load
     from topology.snapshots import keepers, ports_of
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for what was asked
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # stdout is for what was asked
     settings, views = load().settings, _chosen(names)
 
     async def run() -> list[Any]:
