@@ -23,7 +23,7 @@ def bundle(running: Deployment, tmp_path: Path) -> Path:
     for release in (R1, R2):
         running.register(release)
     made = running.hindsight(
-        "bundle", "create", "--from", "1 hour ago", "--to", "1 second ago", "--with-models", "-o", str(tmp_path / "incident.hsb")
+        "bundle", "create", "--from", "1 hour ago", "--to", "now", "--with-models", "-o", str(tmp_path / "incident.hsb")
     )
     assert made.returncode == 0, made.stderr
     return tmp_path / "incident.hsb"
