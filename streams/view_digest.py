@@ -15,14 +15,21 @@ EMPTY = "0" * 2 * _BYTES
 
 def toggled(digest: str, key: str, state: bytes) -> str:
     """The digest with one key's state put in, or taken out when it was in; 40 hex digits."""
-    name = key.encode()
-    item = hashlib.sha1(b"%d:" % len(name) + name + state, usedforsecurity=False).digest()
-    return f"{int(digest, 16) ^ int.from_bytes(item, 'big'):0{2 * _BYTES}x}"
+    return _shown(int(digest, 16) ^ _of_one(key, state))
 
 
 def digest_of(states: Mapping[str, bytes]) -> str:
     """The digest of all these states, made from nothing."""
-    digest = EMPTY
+    digest = 0
     for key, state in states.items():
-        digest = toggled(digest, key, state)
-    return digest
+        digest ^= _of_one(key, state)
+    return _shown(digest)
+
+
+def _of_one(key: str, state: bytes) -> int:
+    name = key.encode()
+    return int.from_bytes(hashlib.sha1(b"%d:%b%b" % (len(name), name, state), usedforsecurity=False).digest(), "big")
+
+
+def _shown(digest: int) -> str:
+    return f"{digest:0{2 * _BYTES}x}"
