@@ -23,6 +23,8 @@ _MAX_BYTES = 64 * 1024 * 1024
 _MAX_PIXELS = 100_000_000
 _CROP_HEIGHT_PX = 64
 _CROP_WIDTH_PX_MAX = 640
+_STRAIGHT_SIDE_PX_MAX = 4096
+_WARPED_SIDE_PX_MAX = 32_000  # OpenCV counts in 16 bits there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +140,20 @@ def _tag(out: Pixels, corners: npt.NDArray[np.float32], mark: Mark, thick: int) 
 
 
 def _quadrilateral(pixels: Pixels, corners: npt.NDArray[np.float32]) -> Pixels | None:
+    low = np.clip(np.floor(corners.min(axis=0)) - 2, 0, (pixels.shape[1], pixels.shape[0])).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)) + 2, 0, (pixels.shape[1], pixels.shape[0])).astype(int)
+    part = pixels[low[1] : high[1], low[0] : high[0]]
+    if min(part.shape[:2]) < 1 or max(part.shape[:2]) > _WARPED_SIDE_PX_MAX:
+        return part
+    corners = corners - low.astype(np.float32)
     width = max(np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[2] - corners[3]))
     height = max(np.linalg.norm(corners[3] - corners[0]), np.linalg.norm(corners[2] - corners[1]))
-    size = (min(round(float(width)), pixels.shape[1] * 2), min(round(float(height)), pixels.shape[0] * 2))
+    scale = min(1.0, _STRAIGHT_SIDE_PX_MAX / max(float(width), float(height), 1.0))
+    size = (round(float(width) * scale), round(float(height) * scale))
     if min(size) < 1:
         return None
     target = np.array([[0, 0], [size[0], 0], [size[0], size[1]], [0, size[1]]], np.float32)
-    turned = cv2.warpPerspective(pixels, cv2.getPerspectiveTransform(corners, target), size, borderMode=cv2.BORDER_REPLICATE)
+    turned = cv2.warpPerspective(part, cv2.getPerspectiveTransform(corners, target), size, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(turned, np.uint8)
 
 

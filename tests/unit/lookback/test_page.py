@@ -1,6 +1,7 @@
 """The page of an explanation: self-contained, well formed, and harmless whatever the log holds."""
 
 import base64
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -96,3 +97,21 @@ def test_polygons_of_any_kind_are_survived() -> None:
     crop = pictures.cropped(pixels, (10.0, 30, 10, 10, 30, 10, 30, 30))
     assert crop is not None
     assert crop.shape[0] == 64
+
+
+def test_the_largest_picture_and_polygon_cost_no_more_than_the_picture() -> None:
+    """A polygon is a few numbers and may claim any size; OpenCV refuses to straighten more than 32,767 px a side."""
+    far = (-1e5, -1e5, 1e5, -1e5, 1e5, 1e5, -1e5, 1e5)
+    wide = np.zeros((20, 40_000, 3), np.uint8)
+    wide[:, 39_000:] = 255
+    for polygon in (far, (0.0, 0, 40_000, 0, 40_000, 20, 0, 20)):
+        assert pictures.cropped(wide, polygon) is not None
+    crop = pictures.cropped(wide, (39_100.0, 2, 39_200, 2, 39_200, 12, 39_100, 12))
+    assert crop is not None
+    assert crop.min() == 255
+    tracemalloc.start()
+    try:
+        pictures.cropped(np.zeros((3000, 4000, 3), np.uint8), far)
+        assert tracemalloc.get_traced_memory()[1] < 3 * 3000 * 4000 * 3
+    finally:
+        tracemalloc.stop()
