@@ -82,9 +82,10 @@ def why_not(
         rules: What to ask for votes, and for what candidates would have meant.
         moment: A time in microseconds as people read it.
     Raises:
-        ContractError: the window holds too many frames.
+        ContractError: the window holds too many frames, or a bundle does not hold the moment or the device.
         LogUnavailableError: the log does not answer.
     """
+    past.hold(at_us=at_us, device=device)
     window = gather(past, device, at_us=at_us, around_s=around_s, say=say)
     asked = Asked(past=past, window=window, expected=expected, rules=rules, pipeline=pipeline, moment=moment)
     found: list[Finding] = []

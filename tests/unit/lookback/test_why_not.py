@@ -9,7 +9,9 @@ from processors.lookback.likeness import likeness
 from processors.lookback.why_not import REASONS, WhyNot, why_not
 from processors.rules import container_codes
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, RELEASES, RESULTS
+from schemas.errors import ContractError
 from streams.partitioning import partition_of
+from streams.past import Scope
 from streams.records import Outgoing
 from tests.gate import PIPELINE, SECOND, Gate
 from tests.unit.lookback.test_explain import Trimmed
@@ -395,3 +397,17 @@ def test_frames_that_another_partitioner_placed_are_in_the_window() -> None:
     gate.process()
     found = asked(gate, expect=CODE)
     assert (found.frames_count, verdict(found)) == (1, "below_threshold")
+
+
+def test_what_a_bundle_does_not_hold_is_refused_and_no_absence() -> None:
+    """Outside of its time and its devices a bundle knows nothing, and says so."""
+    gate = gate_in_force()
+    gate.capture((CODE, 0.9))
+    gate.process()
+    scope = Scope(from_us=gate.now_us - SECOND, to_us=gate.now_us, devices=("gate-1",), pipeline=PIPELINE)
+    past = replace(gate.past, scope=scope)
+    inside = {"device": "gate-1", "at_us": gate.now_us}
+    assert why_not(past, pipeline=PIPELINE, **inside).frames_count == 1
+    for outside in ({"device": "gate-2"}, {"at_us": gate.now_us + 60 * SECOND}, {"at_us": gate.now_us - 60 * SECOND}):
+        with pytest.raises(ContractError, match=r"is outside of|was made without"):
+            why_not(past, pipeline=PIPELINE, **{**inside, **outside})
