@@ -21,7 +21,9 @@ from processors.lookback.scan import (
     place_of,
     start_of,
 )
+from processors.lookback.words import shown
 from processors.repeats import source_of
+from processors.views.alarms import CHECKS
 from schemas import ids
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, MONITORING, RESULTS
 from schemas.errors import ContractError
@@ -82,6 +84,11 @@ def lineage_of(past: Past, entry: Entry) -> Lineage:
     """
     if entry.event is None:
         raise ContractError(f"{entry.place} cannot be read: {entry.unreadable}")
+    if isinstance(entry.event, (AlertRaised, AlertCleared)) and not _is_of_a_frame(entry):
+        raise ContractError(
+            f"{entry.place} is an alert about {shown(entry.event.subject)}, which no frame raised: {_said(entry.event)}",
+            do="`hindsight at` shows what stands; `hindsight views check` holds views against the log",
+        )
     if not _belongs_to_a_frame(entry):
         raise ContractError(
             f"{entry.place} is a {entry.type}, which belongs to no frame",
@@ -92,6 +99,18 @@ def lineage_of(past: Past, entry: Entry) -> Lineage:
 
 def _belongs_to_a_frame(entry: Entry) -> bool:
     return hasattr(entry.event, "frame") or isinstance(entry.event, (ResultCorrected, AlertRaised, AlertCleared))
+
+
+def _is_of_a_frame(alert: Entry) -> bool:
+    """Whether a frame raised or cleared it. Checks of views name a record too, the last one that the view reflected."""
+    if isinstance(alert.event, AlertRaised):
+        return alert.event.frame_id is not None
+    return not alert.writer.startswith(CHECKS)
+
+
+def _said(alert: AlertRaised | AlertCleared) -> str:
+    evidence = ", ".join(f"{name}={value}" for name, value in alert.evidence.items()) if isinstance(alert, AlertRaised) else ""
+    return shown(f"{alert.message} ({evidence})" if isinstance(alert, AlertRaised) else f"{alert.kind} cleared: {alert.reason}")
 
 
 def _upwards(past: Past, entry: Entry) -> Mapping[str, Entry | None]:

@@ -66,7 +66,7 @@ def tree(e: Explanation, moment: Moment) -> Branch:
 
 def _part(node: Node | None, part: str, e: Explanation, moment: Moment, details: Callable[[Any], list[Branch]]) -> Branch | None:
     if node is not None:
-        return _event(node, moment, details(node.content))
+        return _event(node, moment, [] if "unreadable" in node.content else details(node.content))
     why = next((m.why for m in e.missing if m.part == part), None)
     return None if why is None else Branch(f"{part}: missing; {why}")
 

@@ -21,7 +21,7 @@ from streams.ports import Appender, EventLog
 from streams.records import Clock, Outgoing, Record
 
 KIND = "view_differs"
-_WRITER = "hindsight/checks/"
+CHECKS = "hindsight/checks/"  # who writes these alerts, with the view after it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ class Alarms:
     async def _send(self, event: AlertRaised | AlertCleared, view: str) -> None:
         envelope = envelope_of(
             event,
-            source=f"{_WRITER}{view}",
+            source=f"{CHECKS}{view}",
             time_us=self.clock(),
             correlation_id=event.alert_id,
             causation_id=event.alert_id,
@@ -129,7 +129,7 @@ class Alarms:
 
     def _own(self, records: Iterator[Record]) -> Iterator[Any]:
         for record in records:
-            if header(record.headers, "ce_source").startswith(_WRITER):
+            if header(record.headers, "ce_source").startswith(CHECKS):
                 try:
                     yield decode(record.value, MONITORING, self.schemas)
                 except ContractError:

@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from processors.emit import outgoing
 from processors.lookback.explain import Explanation, explain
+from processors.lookback.page import page, pictures_of
 from processors.lookback.tree import lines, tree
 from processors.rules import container_codes
 from processors.step import Cause
+from processors.views.alarms import Alarms
+from processors.views.checking import Difference
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, MONITORING, RESULTS
 from schemas.errors import ContractError
 from schemas.events import AlertRaised, RolloutJudged
@@ -18,6 +22,7 @@ from schemas.plain import to_plain
 from schemas.types import SourcePosition
 from streams.partitioning import partition_of
 from streams.past import Past
+from streams.ports import Standing
 from streams.records import Bounds, Record
 from tests.gate import PIPELINE, Gate
 
@@ -326,3 +331,50 @@ def test_a_frame_that_another_partitioner_placed_is_followed() -> None:
     assert found.missing == ()
     for target in (str(found.frame.position), found.result.event_id):
         assert explain(gate.past, target, rules=container_codes, device="gate-1").result == found.result
+
+
+@pytest.mark.parametrize("topic", [FRAMES, ASSESSMENTS, INFERENCES])
+def test_a_record_that_cannot_be_read_stops_nothing(topic: str) -> None:
+    """Its place in the tree and on the page says why; the rest is told."""
+    gate = Gate(partitions=1)
+    gate.put_in_force()
+    gate.capture((CODE, 0.9), passage="p")
+    gate.process()
+    damaged = Damaged(gate.log, topic)
+    past = replace(gate.past, log=damaged)  # type: ignore[arg-type]  # it is a log by its methods
+    found = explained(gate, "vision.results/0/0", past)
+    assert "cannot be read: schema id" in text(found)
+    assert "Cannot be read" in page(found, pictures_of(past, found), str)
+
+
+class Damaged:
+    """A log in which every value of one topic is garbage."""
+
+    def __init__(self, log: Any, topic: str) -> None:
+        self._log = log
+        self._topic = topic
+
+    def read(self, topic: str, *span: int) -> Iterator[Record]:
+        for one in self._log.read(topic, *span):
+            yield replace(one, value=b"\0garbage") if topic == self._topic else one
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+def test_an_alert_that_no_frame_raised_is_not_told_as_one_of_a_frame(gate: Gate) -> None:
+    """A check of a view names the last record that the view reflected: that frame has nothing to do with it."""
+    alarms = Alarms(log=gate.log, appender=gate, schemas=gate.schemas, clock=lambda: gate.now_us)
+    held, wanted = (Standing(position=2, digest=digest * 16, keys_count=1) for digest in ("ab", "cd"))
+    difference = Difference(
+        view="device_results", partition=partition_of(b"gate-1", 2), held=held, wanted=wanted, keys=("gate-1",), what="state"
+    )
+    raised = asyncio.run(alarms.raise_alert(difference, INFERENCES, "the view differs", severity="critical"))
+    asyncio.run(alarms.clear(raised, "device_results", "rebuilt"))
+    partition = partition_of(raised.subject.encode(), 2)
+    cleared_at = gate.log.bounds(MONITORING, partition).end - 1
+    for offset, said in ((cleared_at - 1, "the view differs"), (cleared_at, "view_differs cleared: rebuilt")):
+        with pytest.raises(ContractError, match=f"view/device_results/.*no frame raised: {said}"):
+            explained(gate, f"{MONITORING}/{partition}/{offset}")
+    with pytest.raises(ContractError, match="no frame raised"):
+        explained(gate, raised.alert_id)
