@@ -2,11 +2,13 @@
 
 Windows are sampled over the whole time to see that there is a change at all and where it lies roughly; then the interval
 is halved, each time by a window large enough to tell one share from the other; the last piece is read whole. So a log of
-any length costs some thousands of reads.
+any length costs some thousands of reads; a device that is rare among others of its partition costs as many times more, and
+where it is silent its partition is read on to where it is not.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from processors.lookback.rates import Rate, first_split, for_second, rate, smoothed
 from processors.lookback.sampling import Row, Sampler
@@ -95,27 +97,33 @@ def bisect(
     """
     sampler = Sampler(past=past, where=parse_where(where), from_us=from_us, to_us=to_us, device=device, rules=rules)
     if sampler.count <= _WHOLE:
-        piece = sampler.all_between(*sampler.line(), more=0)
+        piece = sampler.all_between(*sampler.line())
         sampler.hold_names()
         return _answer(past, sampler, pipeline, piece, first_split(_holds(piece)), [])
     say(f"{sampler.count} results in the window; sampling them")
     places, windows = _windows(sampler)
     sampler.hold_names()
-    rough = _roughly(places, windows)
+    rough = _roughly(sampler, places, windows)
     if rough is None:
         return _answer(past, sampler, pipeline, [r for w in windows for r in w], None, [])
     piece = _narrowed(sampler, rough, say)
-    return _answer(past, sampler, pipeline, piece, first_split(_holds(piece)), windows)
+    at = first_split(_holds(piece))
+    return _slow(past, sampler, rough) if at is None else _answer(past, sampler, pipeline, piece, at, windows)
 
 
 def _windows(sampler: Sampler) -> tuple[list[int], list[list[Row]]]:
     """Windows all over the line with their places, the last one at its very end."""
     first, last = sampler.line()
     places = [first + (last - first) * n // _WINDOWS for n in range(_WINDOWS)]
-    return [*places, last], [*(sampler.window(place, _WINDOW_ROWS) for place in places), _tail(sampler)]
+    windows: list[list[Row]] = []
+    for place in places:
+        known = windows[-1] if windows else None
+        is_far = known is not None and (not known or sampler.place_of(known[0]) >= place)
+        windows.append(known if is_far and known is not None else sampler.window(place, _WINDOW_ROWS))
+    return [*places, last], [*windows, sampler.before(last, _WINDOW_ROWS) if windows[0] else []]
 
 
-def _roughly(places: list[int], windows: list[list[Row]]) -> _Rough | None:
+def _roughly(sampler: Sampler, places: list[int], windows: list[list[Row]]) -> _Rough | None:
     """Between which places the share first changes; None when it does not."""
     window_of = {row.result_id: n for n, rows in reversed(list(enumerate(windows))) for row in rows}
     rows = _once([row for window in windows for row in window])
@@ -126,17 +134,10 @@ def _roughly(places: list[int], windows: list[list[Row]]) -> _Rough | None:
     # The cut may lie within a window, or anywhere between the last row of one and the first of the next.
     n = window_of[rows[at].result_id]
     after = rows[at:] if later is None else rows[at : at + later]
-    return _Rough(low=places[max(0, n - 1)], high=places[min(n + 1, len(places) - 1)], before=rows[:at], after=after)
-
-
-def _tail(sampler: Sampler) -> list[Row]:
-    """The last rows of the line."""
-    first, last = sampler.line()
-    low, high = first, last
-    while high - low > 1 and sampler.between(low, last) > 2 * _WINDOW_ROWS:
-        middle = (low + high) // 2
-        low, high = (middle, high) if sampler.between(middle, last) >= _WINDOW_ROWS else (low, middle)
-    return sampler.window(low, 2 * _WINDOW_ROWS)[-_WINDOW_ROWS:]
+    low = max((p for p in places if p <= sampler.place_of(rows[at - 1])), default=places[0])
+    high = min((p for p in places if p > sampler.place_of(rows[at])), default=places[-1])
+    low, high = min(low, places[max(0, n - 1)]), max(high, places[min(n + 1, len(places) - 1)])
+    return _Rough(low=low, high=high, before=rows[:at], after=after)
 
 
 def _narrowed(sampler: Sampler, rough: _Rough, say: Say) -> list[Row]:
@@ -147,37 +148,28 @@ def _narrowed(sampler: Sampler, rough: _Rough, say: Say) -> list[Row]:
         middle = (low + high) // 2
         rows, lean = _leaning(sampler, middle, before, after)
         reach = max(reach, len(rows))
-        low, high = (low, middle) if lean > 0 else (middle, high)
+        low, high = (low, middle) if lean > 0 or not rows else (middle, high)
         say(f"{sampler.between(low, high)} results left; {sampler.records_read} records read")
-    return sampler.all_between(low, high, more=2 * reach)
+    return _once([*sampler.before(low, reach), *sampler.all_between(low, high), *sampler.window(high, 2 * reach)])
 
 
 def _leaning(sampler: Sampler, place: int, before: float, after: float) -> tuple[list[Row], float]:
     """Whether rows from a place on are of the first share (below 0) or of the second, by as many as it takes."""
-    size = _WINDOW_ROWS
+    size, known = _WINDOW_ROWS, 0
     while True:
         rows = sampler.window(place, size)
         lean = for_second(_holds(rows), before, after)
-        if abs(lean) >= _SURE or size >= _WINDOW_ROWS_MOST or len(rows) < size:
+        if abs(lean) >= _SURE or size >= _WINDOW_ROWS_MOST or len(rows) <= known:
             return rows, lean
-        size *= 2
+        size, known = size * 2, len(rows)
 
 
 def _answer(past: Past, sampler: Sampler, pipeline: str, piece: list[Row], at: int | None, windows: list[list[Row]]) -> Bisection:
-    told = {
-        "source": past.source,
-        "where": sampler.where.text,
-        "device": sampler.device,
-        "from_us": sampler.from_us,
-        "to_us": sampler.to_us,
-        "records_read": sampler.records_read,
-        "records_count": sampler.count,
-    }
     if at is None:
         whole = rate(_holds(_once(piece)))
         verdict = f"no change was found: it holds for {_share(whole)}" if whole.count else "there are no results in the window"
         return Bisection(
-            **told,  # type: ignore[arg-type]  # fields of several types by name
+            **_told(past, sampler),
             found=False,
             verdict=verdict,
             before=whole,
@@ -190,22 +182,41 @@ def _answer(past: Past, sampler: Sampler, pipeline: str, piece: list[Row], at: i
         )
     edge = _key(piece[at])
     everything = _once([*piece, *(r for w in windows for r in w)])
-    before = rate([r.holds for r in everything if _key(r) < edge])
     later = [r for r in everything if _key(r) >= edge]
     again = first_split(_holds(later))
-    after = rate(_holds(later[:again]))
     found = suspects(past, pipeline, _near(piece, at))
+    cause = found[0].says if found else "nothing that is recorded changed there"
+    before = [r for r in everything if _key(r) < edge]
+    return _changed(past, sampler, cause, before, later[:again], found, changes_again=again is not None)
+
+
+def _slow(past: Past, sampler: Sampler, rough: _Rough) -> Bisection:
+    """Windows differ, and between them no place does: a change that crept in."""
+    cause = "it changed slowly: the samples differ, and no one place between them does"
+    return _changed(past, sampler, cause, rough.before, rough.after, (), changes_again=False)
+
+
+def _changed(
+    past: Past,
+    sampler: Sampler,
+    cause: str,
+    earlier: list[Row],
+    later: list[Row],
+    found: tuple[Suspect, ...],
+    *,
+    changes_again: bool,
+) -> Bisection:
+    before, after = rate(_holds(earlier)), rate(_holds(later))
     grew = after.share > before.share
     first = next((r for r in later if r.holds == grew), later[0])
-    cause = found[0].says if found else "nothing that is recorded changed there"
     return Bisection(
-        **told,  # type: ignore[arg-type]  # fields of several types by name
+        **_told(past, sampler),
         found=True,
         verdict=f"{cause}: before it held for {_share(before)}, after it for {_share(after)}",
         before=before,
         after=after,
-        last_before=piece[at - 1].place,
-        first_after=piece[at].place,
+        last_before=earlier[-1].place,
+        first_after=later[0].place,
         first_differing=FirstDiffering(
             position=first.place,
             result_id=first.result_id,
@@ -215,8 +226,20 @@ def _answer(past: Past, sampler: Sampler, pipeline: str, piece: list[Row], at: i
             said=first.said,
         ),
         suspects=found,
-        changes_again=again is not None,
+        changes_again=changes_again,
     )
+
+
+def _told(past: Past, sampler: Sampler) -> dict[str, Any]:
+    return {
+        "source": past.source,
+        "where": sampler.where.text,
+        "device": sampler.device,
+        "from_us": sampler.from_us,
+        "to_us": sampler.to_us,
+        "records_read": sampler.records_read,
+        "records_count": sampler.count,
+    }
 
 
 def _near(piece: list[Row], at: int) -> list[Row]:

@@ -4,7 +4,7 @@ A place on the line is an offset where one partition is asked, and a moment in m
 written twice are taken once.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from streams.past import Past
 from streams.records import Record
 
 _RUN_GAP = 64
-_FOREIGN_MOST = 40
+_CHUNK_FIRST, _CHUNK_MOST = 64, 2000
 
 FIELDS: Mapping[str, str] = {
     "outcome": "read, nothing_read, failed or skipped",
@@ -121,36 +121,68 @@ class Sampler:
         first, last = self.cut(low), self.cut(high)
         return sum(max(0, last[p] - first[p]) for p in first)
 
-    def window(self, place: int, size: int) -> list[Row]:
-        """About so many rows from a place on, in the order of the line; fewer where the line ends."""
-        share = -(-size // max(1, len(self.spans)))
-        starts = self.cut(place)
-        rows = [row for p, start in starts.items() for row in self._rows(p, start, self.spans[p][1], share)]
-        return self._ordered(rows)
+    def place_of(self, row: Row) -> int:
+        """Where a row lies on the line."""
+        return row.place.offset if len(self.spans) == 1 else row.place.appended_at_us // 1000
 
-    def all_between(self, low: int, high: int, *, more: int) -> list[Row]:
-        """Every row between two places, and some after the second."""
+    def window(self, place: int, size: int) -> list[Row]:
+        """About so many rows from a place on, in the order of the line and without a gap; fewer where the line ends.
+
+        A device that is rare among others is looked for until the line ends.
+        """
+        return self._beside(place, size, self._from)
+
+    def before(self, place: int, size: int) -> list[Row]:
+        """The same up to a place, which is not in."""
+        return self._beside(place, size, self._up_to)
+
+    def all_between(self, low: int, high: int) -> list[Row]:
+        """Every row between two places."""
         first, last = self.cut(low), self.cut(high)
-        rows = []
-        for p, start in first.items():
-            stop = min(self.spans[p][1], last[p] + more)
-            rows += self._rows(p, start, stop, stop - start)
-        return self._ordered(rows)
+        found = [self._rows(self._read(RESULTS, p, start, last[p]), None) for p, start in first.items()]
+        return self._ordered([row for rows in found for row in rows])
+
+    def _beside(self, place: int, size: int, rows_of: Callable[[int, int, int], list[Row]]) -> list[Row]:
+        """Rows on one side of a place. Where partitions are unlike, the sparse ones reach farther than the dense ones."""
+        share, cuts = -(-size // max(1, len(self.spans))), self.cut(place)
+        while True:
+            by_partition = [rows_of(p, cut, share) for p, cut in cuts.items()]
+            together = self._ordered([row for rows in by_partition for row in rows])
+            reaches = [abs(_time(rows[-1]) - place) for rows in by_partition if len(rows) == share]
+            if len(self.spans) > 1 and reaches:
+                together = [row for row in together if abs(_time(row) - place) <= min(reaches)]
+            if share >= size or not reaches or 2 * len(together) >= size:
+                return together
+            share = size
+
+    def _from(self, partition: int, cut: int, most: int) -> list[Row]:
+        return self._rows(self._read(RESULTS, partition, cut, self.spans[partition][1]), most)
+
+    def _up_to(self, partition: int, cut: int, most: int) -> list[Row]:
+        return self._rows(self._backwards(partition, cut), most)
+
+    def _backwards(self, partition: int, stop: int) -> Iterator[Record]:
+        lowest, size = self.spans[partition][0], _CHUNK_FIRST
+        while stop > lowest:
+            start = max(lowest, stop - size)
+            yield from reversed(list(self._read(RESULTS, partition, start, stop)))
+            stop, size = start, min(2 * size, _CHUNK_MOST)
 
     def _ordered(self, rows: list[Row]) -> list[Row]:
         return sorted(rows, key=lambda r: (r.place.appended_at_us, r.place.partition, r.place.offset))
 
-    def _rows(self, partition: int, start: int, stop: int, most: int) -> list[Row]:
-        """Rows of one partition from an offset on, first copies only."""
-        results: dict[str, Entry] = {}
-        for record in self._read(RESULTS, partition, start, min(stop, start + most * _FOREIGN_MOST + 1000)):
-            if len(results) >= most:
-                break
-            if (self.device is not None and record.key != self.device.encode()) or not is_type(record, "ResultDerived"):
+    def _rows(self, records: Iterator[Record], most: int | None) -> list[Row]:
+        """Rows of one partition, at most so many, the first copy of each."""
+        key, results = None if self.device is None else self.device.encode(), dict[str, Entry]()
+        for record in records:
+            if (key is not None and record.key != key) or not is_type(record, "ResultDerived"):
                 continue
             entry = entry_of(record, self.past)
             if isinstance(entry.event, ResultDerived):
-                results.setdefault(entry.event_id, entry)
+                known = results.get(entry.event_id)
+                results[entry.event_id] = entry if known is None or entry.place.offset < known.place.offset else known
+            if len(results) == most:
+                break
         inferences = self._inferences(list(results.values()))
         return [self._row(e, inferences.get((e.event.source.partition, e.event.source.offset))) for e in results.values()]
 
@@ -241,6 +273,10 @@ def _fields(event: ResultDerived, inference: Any, rules: Rules | None) -> dict[s
         "session": event.frame.session_id,
         "sequence": event.frame.sequence,
     }
+
+
+def _time(row: Row) -> int:
+    return row.place.appended_at_us // 1000
 
 
 def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -41,6 +41,7 @@ class GeneratedLog:
     offset_of_releases: Callable[[int], int] = lambda n: 1
     threshold: Callable[[int], float] = lambda n: 0.5
     session: Callable[[int], str] = lambda n: "s1"
+    device: Callable[[int], str] = lambda n: "gate-1"
     threads: Callable[[int], str] = lambda n: "1"
     partition_count: int = 1
     read_count: int = 0
@@ -74,7 +75,7 @@ class GeneratedLog:
         raise NotImplementedError
 
     def _record(self, topic: str, partition: int, offset: int) -> Record:
-        n = offset * self.partition_count + partition
+        n = self.number_of(partition, offset)
         if topic == RELEASES:
             event, n = self.releases[offset], 0
         elif topic == MONITORING:
@@ -94,6 +95,9 @@ class GeneratedLog:
             headers=out.headers,
         )
 
+    def number_of(self, partition: int, offset: int) -> int:
+        return offset * self.partition_count + partition
+
     def _result(self, partition: int, offset: int, n: int) -> ResultDerived:
         source = SourcePosition(topic=INFERENCES, partition=partition, offset=offset, index=0)
         reading = Reading(
@@ -102,7 +106,7 @@ class GeneratedLog:
         return ResultDerived(
             event_id=ids.event_id(source, "ResultDerived"),
             source=source,
-            frame=frame(n, session=self.session(n)),
+            frame=frame(n, device=self.device(n), session=self.session(n)),
             inference_id=ids.named_id(str(n)),
             pipeline=PIPELINE,
             release="r1",
@@ -354,3 +358,72 @@ def test_names_that_nothing_has_are_refused() -> None:
 def test_a_device_that_is_not_there_has_no_results() -> None:
     """Another device's results do not stand for it."""
     assert asked(with_threshold(count=5_000, at=2_500), device="gate-9").verdict == "there are no results in the window"
+
+
+@pytest.mark.parametrize(
+    ("is_there", "at"),
+    [
+        (lambda n: n % 30 == 0, 18_541),
+        (lambda n: n < 3_000, 1_500),
+        (lambda n: n > 27_000, 28_000),
+        (lambda n: n < 6_000 or n > 24_000, 4_500),
+        (lambda n: n < 6_000 or n > 24_000, 25_500),
+        (lambda n: n // 3_000 % 2 == 0, 13_500),
+    ],
+    ids=["one of thirty", "stops early", "comes late", "before a gap", "after a gap", "by day only"],
+)
+def test_a_device_among_others_is_found_wherever_it_speaks(is_there: Callable[[int], bool], at: int) -> None:
+    """Others fill its partition: where the device is silent, its next results tell, and no silence is taken for no change."""
+    log = with_threshold(at=at, count=30_000, device=lambda n: "gate-1" if is_there(n) else "gate-2")
+    log.low = stepped(at, 0.02, 0.95)
+    found = asked(log, device="gate-1")
+    assert found.suspects[0].kind == "ThresholdChanged"
+    assert abs(number(found, log) - at) <= 60
+
+
+@pytest.mark.parametrize("every", [(1, 100, 100, 100), (1, 1000, 1000, 1000, 1000, 1000)])
+@pytest.mark.parametrize("at", [12_345, 88_000])
+def test_partitions_that_are_unlike_are_one_line(every: tuple[int, ...], at: int) -> None:
+    """A window of a sparse partition reaches far beyond one of a dense partition; only what both have seen is compared."""
+    log = UnevenLog(every=every, **fields_of(with_threshold(at=at, partition_count=len(every))))
+    log.low = stepped(at, 0.05, 0.9)
+    found = asked(log)
+    assert found.first_after is not None
+    assert abs(found.first_after.offset * every[found.first_after.partition] - at) < 40
+    assert found.suspects[0].kind == "ThresholdChanged"
+    assert found.records_read <= 20_000
+
+
+def test_a_change_that_creeps_in_is_said_to_be_slow() -> None:
+    """No place differs from the next, and the ends do: that is a change, and no event is blamed for it."""
+    found = asked(GeneratedLog(count=20_000, low=lambda n: chance(n, n / 20_000), releases=[registered()]))
+    assert found.found
+    assert found.verdict.startswith("it changed slowly")
+    assert found.suspects == ()
+    assert found.after is not None
+    assert found.after.low > found.before.high
+
+
+def fields_of(log: GeneratedLog) -> dict[str, Any]:
+    return {name: getattr(log, name) for name in GeneratedLog.__dataclass_fields__}
+
+
+@dataclass(slots=True)
+class UnevenLog(GeneratedLog):
+    """A log whose partitions have a result every so many steps."""
+
+    every: tuple[int, ...] = (1,)
+
+    def bounds(self, topic: str, partition: int) -> Bounds:
+        if topic in (RESULTS, INFERENCES):
+            return Bounds(earliest=0, end=self.count // self.every[partition])
+        return GeneratedLog.bounds(self, topic, partition)
+
+    def offset_at(self, topic: str, partition: int, at_ms: int) -> int:
+        if topic == MONITORING:
+            return GeneratedLog.offset_at(self, topic, partition, at_ms)
+        n = -(-(at_ms - START_US // 1000) // STEP_MS)
+        return min(self.bounds(topic, partition).end, max(0, -(-n // self.every[partition])))
+
+    def number_of(self, partition: int, offset: int) -> int:
+        return offset * self.every[partition]
