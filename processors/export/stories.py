@@ -1,7 +1,8 @@
 """Each frame of a window with all that came of it: assessed, read, counted, alerts raised and cleared.
 
-The chain's topics keep the partition of what caused an event, and along a partition sources only grow. So the topics are
-joined as sorted lists are, by one position each, and memory holds one frame of each partition however long a result took.
+What follows from a frame lies by its key, wherever the frame lies, and what one partition caused on another comes there in
+the order of the causes. So the topics are joined as sorted lists are, by one position each, and memory holds one frame of
+each partition however long a result took.
 """
 
 import heapq
@@ -16,6 +17,7 @@ from processors.repeats import source_of
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, MONITORING, RESULTS
 from schemas.events import AlertCleared, AlertRaised, FrameCaptured, FrameRejected, ResultCorrected, ResultDerived
 from schemas.types import FrameRef
+from streams.partitioning import partition_of
 from streams.past import Past
 
 # Brokers' clocks differ: what a frame caused may carry an earlier time than the frame.
@@ -71,14 +73,24 @@ def stories(past: Past, window: Window) -> Generator[Story, None, None]:
 def _keyed(past: Past, window: Window, frames_span: Span) -> Generator[tuple[tuple[int, int, int], Story], None, None]:
     with ExitStack() as opened:
         frames = opened.enter_context(closing(along(past, window, frames_span)))
-        caused = {
-            topic: opened.enter_context(closing(_Caused(past, window, topic, frames_span.partition, by)))
-            for topic, by in ((ASSESSMENTS, FRAMES), (INFERENCES, ASSESSMENTS), (RESULTS, INFERENCES), (MONITORING, INFERENCES))
-        }
+        caused: dict[int, dict[str, _Caused]] = {}
+        count = len(past.log.partitions(ASSESSMENTS))
         for captured in frames:
             if isinstance(captured.event, FrameCaptured):
                 record = captured.record
-                yield (record.appended_at_ms, record.partition, record.offset), _story(captured, caused)
+                # Most often the frame's own partition; another one where who sent the frame has another hash.
+                place = partition_of(captured.event.frame.device_id.encode(), count)
+                if place not in caused:
+                    caused[place] = _all_caused(past, window, frames_span.partition, place, opened)
+                yield (record.appended_at_ms, record.partition, record.offset), _story(captured, caused[place])
+
+
+def _all_caused(past: Past, window: Window, frames_partition: int, place: int, opened: ExitStack) -> dict[str, "_Caused"]:
+    causes = ((ASSESSMENTS, FRAMES, frames_partition), (INFERENCES, ASSESSMENTS, place), (RESULTS, INFERENCES, place))
+    return {
+        topic: opened.enter_context(closing(_Caused(past, window, topic, place, by, by_partition)))
+        for topic, by, by_partition in (*causes, (MONITORING, INFERENCES, place))
+    }
 
 
 def _story(captured: Moment, caused: dict[str, "_Caused"]) -> Story:
@@ -91,7 +103,12 @@ def _story(captured: Moment, caused: dict[str, "_Caused"]) -> Story:
         inferred=inferred,
         result=_first(tuple(m for m in results if isinstance(m.event, ResultDerived))),
         corrected=_first(tuple(m for m in results if isinstance(m.event, ResultCorrected))),
-        alerts=tuple(m for m in alerts if isinstance(m.event, AlertRaised | AlertCleared)),
+        # A check of a view names the same sources, and its alerts are about the view.
+        alerts=tuple(
+            m
+            for m in alerts
+            if isinstance(m.event, AlertRaised | AlertCleared) and m.event.subject == captured.event.frame.device_id
+        ),
     )
 
 
@@ -102,9 +119,9 @@ def _first(found: tuple[Moment, ...]) -> Moment | None:
 class _Caused:
     """Events of one partition by what caused them, asked for in the order of the causes."""
 
-    def __init__(self, past: Past, window: Window, topic: str, partition: int, by_topic: str) -> None:
+    def __init__(self, past: Past, window: Window, topic: str, partition: int, by_topic: str, by_partition: int) -> None:
         self._found = along(past, window, span(past.log, window, topic, partition, early_ms=_EARLY_MS))
-        self._by_topic = by_topic
+        self._by = by_topic, by_partition
         self._next = self._following()
 
     def by(self, cause: Moment | None) -> tuple[Moment, ...]:
@@ -122,6 +139,6 @@ class _Caused:
     def _following(self) -> tuple[int, Moment] | None:
         for moment in self._found:
             source = None if moment.event is None or moment.is_repeat else source_of(moment.event)
-            if source is not None and source.topic == self._by_topic:
+            if source is not None and (source.topic, source.partition) == self._by:
                 return source.offset, moment
         return None

@@ -10,7 +10,9 @@ from processors.export.window import CHAIN, Window
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, MONITORING, RESULTS
 from schemas.errors import ConfigurationError
 from schemas.events import AlertCleared, AlertRaised, FrameCaptured, ReleasePromoted
+from streams.partitioning import partition_of
 from streams.records import Outgoing
+from tests.gate import Gate
 from tests.unit.export.recorded import START_US, Recorded, a_run, observation
 
 EVERYTHING = Window()
@@ -239,3 +241,33 @@ def test_sources_of_other_topics_are_none_of_a_frames() -> None:
     recorded.append(other, writer="monitor", partition=0)
     *_, last = stories(recorded.past, EVERYTHING)
     assert last.alerts == (raised,)
+
+
+def test_a_frame_that_another_partitioner_placed_has_its_story() -> None:
+    """What follows lies by its key: it is found there, and never taken for that of another partition's frame."""
+    gate = Gate(partitions=4)
+    gate.put_in_force()
+    own = partition_of(b"gate-1", 4)
+    for displaced in (None, (own + 1) % 4, None, (own + 2) % 4):
+        gate.displaced = displaced
+        gate.capture(("MSCU1234566", 0.9), device="gate-1", passage="p")
+        gate.process()
+    found = list(stories(gate.past, EVERYTHING))
+    assert [s.captured.record.partition for s in found] == [own, (own + 1) % 4, own, (own + 2) % 4]
+    assert [s.outcome for s in found] == ["read"] * 4
+    for story in found:
+        parts = [m for m in (story.assessed, story.inferred, story.result) if m is not None]
+        assert [(m.event.frame.frame_id, m.record.partition) for m in parts] == [(story.frame.frame_id, own)] * 3
+
+
+def test_an_alert_about_a_view_is_no_frames() -> None:
+    """A check names the last record that its view reflected as the source, as a frame's own alert does."""
+    recorded = Recorded(partitions=1)
+    for n in range(3):
+        recorded.frame(n)
+    *_, last = stories(recorded.past, EVERYTHING)
+    (raised,) = last.alerts
+    about_a_view = replace(raised.event, source=replace(raised.event.source, index=7), subject="view/device_results/0")
+    recorded.append(about_a_view, writer="checks/device_results", partition=0)
+    *_, last = stories(recorded.past, EVERYTHING)
+    assert [m.event.subject for m in last.alerts] == ["gate-1"]
