@@ -16,7 +16,8 @@ from processors.lookback.scan import Entry, Place, Say
 from processors.lookback.search import find
 from processors.lookback.votes import PassageVotes, votes_up_to
 from processors.rules.contract import Rules
-from schemas.events import InferenceCompleted
+from schemas.errors import ContractError, TransientError
+from schemas.events import FrameRefused, InferenceCompleted
 from schemas.plain import to_plain
 from schemas.types import Candidate, FrameRef, ReleaseStep, StepReport
 from streams.past import Past
@@ -72,7 +73,10 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The lineage of one frame. A part that is None never was, or is named in `missing` with the reason."""
+    """The lineage of one frame. A part that is None never was, or is named in `missing` with the reason.
+
+    `blob_gone` says why the frame's bytes are not there; empty when they are.
+    """
 
     source: str
     target: str
@@ -92,6 +96,7 @@ class Explanation:
     alerts: tuple[Node, ...]
     dead_letters: tuple[DeadLetter, ...]
     missing: tuple[Missing, ...]
+    blob_gone: str
 
 
 def explain(
@@ -138,7 +143,20 @@ def explain(
         alerts=_nodes(chain.alerts),
         dead_letters=chain.dead_letters,
         missing=_missing(chain, routing),
+        blob_gone=_blob_gone(past, chain),
     )
+
+
+def _blob_gone(past: Past, chain: Lineage) -> str:
+    if chain.frame is not None and isinstance(chain.frame.event, FrameRefused):
+        return "the door kept no bytes of a frame that it refused"
+    blob = chain.frame_ref().blob
+    try:
+        if not past.blobs.exists(blob):
+            past.blobs.get(blob)  # says why it is not there
+    except (ContractError, TransientError) as error:
+        return str(error)
+    return ""
 
 
 def left_out_of(inference: Any, routing: Routing | None) -> tuple[LeftOut, ...]:

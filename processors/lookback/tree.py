@@ -87,6 +87,8 @@ def _frame(e: Explanation, moment: Moment) -> Branch | None:
         Branch(f"captured {moment(frame.captured_at_us)} by the device's clock"),
         Branch(f"blob sha256/{frame.blob.sha256} ({frame.blob.size_bytes} bytes, {shown(frame.blob.media_type)})"),
     ]
+    if e.blob_gone:
+        told.append(Branch(f"blob gone: {shown(e.blob_gone)}"))
     if frame.passage_id is not None:
         told.append(Branch(f"passage {shown(frame.passage_id)}"))
     told += [Branch(f"label {shown(k)}={shown(v)}") for k, v in sorted(frame.labels.items())]

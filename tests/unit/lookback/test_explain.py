@@ -9,6 +9,7 @@ import pytest
 
 from processors.emit import outgoing
 from processors.lookback.explain import Explanation, explain
+from processors.lookback.gone import TellingBlobs
 from processors.lookback.page import page, pictures_of
 from processors.lookback.tree import lines, tree
 from processors.rules import container_codes
@@ -17,9 +18,9 @@ from processors.views.alarms import Alarms
 from processors.views.checking import Difference
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, MONITORING, RESULTS
 from schemas.errors import ContractError
-from schemas.events import AlertRaised, RolloutJudged
+from schemas.events import AlertRaised, FramesErased, RolloutJudged
 from schemas.plain import to_plain
-from schemas.types import SourcePosition
+from schemas.types import EventId, SourcePosition
 from streams.partitioning import partition_of
 from streams.past import Past
 from streams.ports import Standing
@@ -307,6 +308,7 @@ def test_the_json_shape_holds(gate: Gate) -> None:
     assert list(plain) == [
         "source", "target", "asked_event", "asked_position", "frame_ref", "trace_ids", "frame", "assessment", "inference",
         "release", "steps", "left_out", "result", "passage", "corrections", "alerts", "dead_letters", "missing",
+        "blob_gone",
     ]  # fmt: skip
     node = ["event", "event_id", "position", "written_by", "trace_id", "repeats", "content"]
     assert [list(plain[part]) for part in ("frame", "assessment", "inference", "result")] == [node] * 4
@@ -378,3 +380,39 @@ def test_an_alert_that_no_frame_raised_is_not_told_as_one_of_a_frame(gate: Gate)
             explained(gate, f"{MONITORING}/{partition}/{offset}")
     with pytest.raises(ContractError, match="no frame raised"):
         explained(gate, raised.alert_id)
+
+
+def test_a_frame_whose_bytes_were_erased_names_the_order(gate: Gate) -> None:
+    """In the tree and in JSON, and not only where the page's picture would be."""
+    frame = gate.capture((CODE, 0.9))
+    gate.process()
+    source = SourcePosition(topic="vision.commands", partition=0, offset=0, index=0)
+    erased = FramesErased(
+        event_id=EventId("erased"),
+        source=source,
+        order_id="GDPR-17",
+        device_id=frame.device_id,
+        captured_from_us=frame.captured_at_us,
+        captured_to_us=frame.captured_at_us + 1,
+        frames_count=1,
+        frames_offsets=(9, 9),
+        key_ids=(),
+        encrypted_count=0,
+        kept_sha256=(),
+        kept_count=0,
+        derived_counts={},
+        derived_digest="",
+        ordered_at_us=gate.now_us,
+        removed_count=1,
+        issued_by="kim",
+        reason="subject request",
+        erased_at_us=gate.now_us,
+    )
+    cause = Cause(position=source, event_id="c", correlation_id="c", traceparent="", now_us=gate.now_us)
+    gate.log.append_now(outgoing(erased, cause=cause, source="erase", time_us=gate.now_us, schemas=gate.schemas))
+    gate.blobs.discard(frame.blob)
+    past = replace(gate.past, blobs=TellingBlobs(gate.blobs, gate.log, gate.schemas))
+    found = explained(gate, frame.frame_id, past)
+    assert "erased by order GDPR-17" in found.blob_gone
+    assert "blob gone:" in text(found)
+    assert explained(gate, header(record(gate, RESULTS, 0), "ce_id"), past).blob_gone == ""
