@@ -101,7 +101,7 @@ class Tally:
                 self.problems["others"] += 1
             return
         self.frames += 1
-        self.agreeing += all(c.kind in (Kind.SAME, Kind.MOVED) for c in frame.changes)
+        self.agreeing += _agree(frame.actual, frame.other, frame)
         self.kinds.update(c.kind for c in frame.changes)
         self.outcomes[frame.actual.result.outcome, frame.other.result.outcome] += 1
         self.actual.count(frame.actual.result.readings)
@@ -187,6 +187,12 @@ class Tally:
         heapq.heappush(self._cases, (score, -self.frames, frame))
         if len(self._cases) > self._cases_kept:
             heapq.heappop(self._cases)
+
+
+def _agree(actual: Side, other: Side, frame: FrameCompared) -> bool:
+    """Whether both sides say the same; a failure says something else than finding nothing."""
+    same_outcome = actual.result.outcome == other.result.outcome
+    return same_outcome and all(c.kind in (Kind.SAME, Kind.MOVED) for c in frame.changes)
 
 
 def badness(frame: FrameCompared) -> float | None:

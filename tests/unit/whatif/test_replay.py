@@ -363,3 +363,11 @@ def test_promotions_do_not_disturb_the_history() -> None:
     history = ReleaseHistory(world.past, "gate")
     assert [history.at(n).in_force for n in range(4)] == [None, None, None, "r1"]
     assert [len(history.at(n).releases) for n in range(4)] == [0, 1, 2, 2]
+
+
+def test_a_failure_is_no_agreement_with_nothing() -> None:
+    """Neither side has a reading, and only one of them looked."""
+    world = World({0: (), 1: (), 2: (GOOD,)}, {0: ("fail",), 1: (), 2: (GOOD,)})
+    frames, tally = world.ask(Question(release="r2"))
+    assert [f.changes for f in frames[:2]] == [(), ()]
+    assert (tally.agreeing, tally.frames) == (2, 3)
