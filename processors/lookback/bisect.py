@@ -92,9 +92,10 @@ def bisect(
         rules: What to ask which of a frame's readings is meant by label, kind and confidence.
     Raises:
         ConfigurationError: the condition cannot be read.
-        ContractError: it names what no result has.
+        ContractError: it names what no result has, or a bundle was made without the device.
         LogUnavailableError: the log does not answer.
     """
+    past.hold(device=device)
     sampler = Sampler(past=past, where=parse_where(where), from_us=from_us, to_us=to_us, device=device, rules=rules)
     if sampler.count <= _WHOLE:
         piece = sampler.all_between(*sampler.line())

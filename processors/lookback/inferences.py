@@ -36,8 +36,10 @@ def in_window(past: Past, from_us: int, to_us: int, *, device: str | None = None
     Args:
         before: This many records of each partition from before the window come first.
     Raises:
+        ContractError: a bundle was made without the device.
         LogUnavailableError: the log does not answer.
     """
+    past.hold(device=device)
     partitions = past.log.partitions(INFERENCES)
     if device is not None:
         partitions = (partition_of(device.encode(), len(partitions)),)

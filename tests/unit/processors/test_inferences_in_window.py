@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from processors.emit import outgoing
+from processors.lookback.bisect import bisect
 from processors.lookback.inferences import in_window, of_frame
 from schemas.catalogue import INFERENCES
 from schemas.codec import FixedSchemas
+from schemas.errors import ContractError
 from schemas.events import InferenceCompleted
 from streams.memory import MemoryBlobStore, MemoryLog
-from streams.past import Past
+from streams.past import Past, Scope
 from streams.records import Outgoing
 from tests.given import AT_US, cause, completed, frame
 
@@ -86,3 +88,16 @@ def test_a_frame_is_found_by_its_id(sequence: int) -> None:
     assert found is not None
     assert found.event.frame.frame_id == wanted
     assert of_frame(world.past, frame(99).frame_id) is None
+
+
+def test_a_device_that_a_bundle_leaves_out_is_refused() -> None:
+    """That nothing of it is there says nothing about it."""
+    world = World()
+    world.put(0, device="gate-1", at_s=0)
+    scope = Scope(from_us=AT_US, to_us=AT_US + SECOND_US, devices=("gate-1",), pipeline="gate")
+    past = replace(world.past, scope=scope)
+    assert [f.event.frame.sequence for f in in_window(past, AT_US, AT_US + SECOND_US, device="gate-1")] == [0]
+    with pytest.raises(ContractError, match="made without gate-2"):
+        in_window(past, AT_US, AT_US + SECOND_US, device="gate-2")
+    with pytest.raises(ContractError, match="made without gate-2"):
+        bisect(past, where="attempts > 1", from_us=AT_US, to_us=AT_US + SECOND_US, pipeline="gate", device="gate-2")
