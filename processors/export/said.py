@@ -10,6 +10,7 @@ from schemas.events import (
     CommandRefused,
     DriftDetected,
     FrameRejected,
+    FramesErased,
     InferenceFailed,
     ModelRegistered,
     PromotionRequested,
@@ -50,6 +51,9 @@ def log_line(event: Any) -> LogLine | None:
         case DriftDetected():
             said = f"drift of {event.measure}: {event.test} {event.statistic:g}, threshold {event.threshold:g}"
             return LogLine(level=WARNING, name=event.subject, message=said)
+        case FramesErased():
+            said = f"{event.frames_count} frames erased by order {event.order_id}, asked by {event.issued_by}"
+            return LogLine(level=WARNING, name=event.device_id, message=said)
         case FrameRejected():
             said = f"frame #{event.frame.sequence} rejected: {', '.join(event.reasons)}"
             return LogLine(level=WARNING, name=event.frame.device_id, message=said)

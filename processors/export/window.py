@@ -6,12 +6,12 @@ are fixed before anything is read: an export of the live log ends, however fast 
 
 from dataclasses import dataclass
 
-from schemas.catalogue import ASSESSMENTS, COMMANDS, FRAMES, INFERENCES, MONITORING, RELEASES, RESULTS
+from schemas.catalogue import ASSESSMENTS, COMMANDS, ERASURES, FRAMES, INFERENCES, MONITORING, RELEASES, RESULTS
 from schemas.errors import ConfigurationError
 from streams.ports import EventLog
 
 # Causes before what they cause: the order of records that the broker took in the same millisecond.
-CHAIN = (COMMANDS, RELEASES, FRAMES, ASSESSMENTS, INFERENCES, RESULTS, MONITORING)
+CHAIN = (COMMANDS, RELEASES, FRAMES, ASSESSMENTS, INFERENCES, RESULTS, MONITORING, ERASURES)
 OF_PIPELINES = frozenset({COMMANDS, RELEASES})
 
 

@@ -17,7 +17,7 @@ from schemas import ids
 from schemas.catalogue import TOPIC_OF, TOPICS
 from schemas.codec import FixedSchemas, encode
 from schemas.envelope import envelope_of, to_headers
-from schemas.events import FrameAccepted, FrameCaptured, FrameRejected, InferenceCompleted, ReleasePromoted
+from schemas.events import FrameAccepted, FrameCaptured, FrameRejected, FramesErased, InferenceCompleted, ReleasePromoted
 from schemas.types import BlobRef, Candidate, DeviceId, FrameRef, Observation, SourcePosition
 from streams.memory import MemoryBlobStore, MemoryLog
 from streams.partitioning import partition_of
@@ -199,6 +199,32 @@ class Recorded:
             promoted_at_us=self.now_us,
         )
         self.append(event, writer="release")
+
+
+def erased(device: str, *, order_id: str = "GDPR-17") -> FramesErased:
+    """Word that a device's frames were erased."""
+    source = SourcePosition(topic="vision.commands", partition=0, offset=0, index=0)
+    return FramesErased(
+        event_id=ids.event_id(source, "FramesErased"),
+        source=source,
+        device_id=DeviceId(device),
+        order_id=order_id,
+        captured_from_us=START_US,
+        captured_to_us=START_US + 1,
+        frames_count=1,
+        frames_offsets=(1,),
+        key_ids=(),
+        encrypted_count=0,
+        removed_count=1,
+        kept_sha256=(),
+        kept_count=0,
+        derived_counts={},
+        derived_digest="",
+        issued_by="kim",
+        reason="subject request",
+        ordered_at_us=START_US,
+        erased_at_us=START_US,
+    )
 
 
 def as_source(position: Position) -> SourcePosition:

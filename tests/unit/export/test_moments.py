@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 
 from processors.export.moments import moments
+from processors.export.said import log_line
 from processors.export.stories import stories
 from processors.export.window import CHAIN, Window
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, MONITORING, RESULTS
 from schemas.errors import ConfigurationError
-from schemas.events import AlertCleared, AlertRaised, FrameCaptured, ReleasePromoted
+from schemas.events import AlertCleared, AlertRaised, FrameCaptured, FramesErased, ReleasePromoted
 from streams.partitioning import partition_of
 from streams.records import Outgoing
 from tests.gate import Gate
-from tests.unit.export.recorded import START_US, Recorded, a_run, observation
+from tests.unit.export.recorded import START_US, Recorded, a_run, erased, observation
 
 EVERYTHING = Window()
 
@@ -271,3 +272,15 @@ def test_an_alert_about_a_view_is_no_frames() -> None:
     recorded.append(about_a_view, writer="checks/device_results", partition=0)
     *_, last = stories(recorded.past, EVERYTHING)
     assert [m.event.subject for m in last.alerts] == ["gate-1"]
+
+
+def test_erasures_are_in() -> None:
+    """A window in which pictures are missing has the orders by which they were erased, its device's only."""
+    recorded = a_run()
+    for device in ("gate-1", "gate-2"):
+        recorded.append(erased(device), writer="erase")
+    found = [m.event for m in moments(recorded.past, Window(devices=frozenset({"gate-1"}))) if isinstance(m.event, FramesErased)]
+    assert [event.device_id for event in found] == ["gate-1"]
+    line = log_line(found[0])
+    assert line is not None
+    assert (line.name, line.message) == ("gate-1", "1 frames erased by order GDPR-17, asked by kim")
