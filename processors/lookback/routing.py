@@ -82,7 +82,6 @@ def routing_of(past: Past, inference: Any) -> Routing:
     release = inference.release
     how, decided = _decision(history, release)
     registered = _last(history, ReleaseRegistered, release)
-    before = history if decided is None else [e for e in history if e.place.offset < decided.place.offset]
     sent: Mapping[str, float] = getattr(inference, "parameters", {})
     return Routing(
         pipeline=inference.pipeline,
@@ -90,7 +89,7 @@ def routing_of(past: Past, inference: Any) -> Routing:
         releases_offset=inference.releases_offset,
         how=how,
         decided=decided,
-        verdict=_last(before, RolloutJudged, release),
+        verdict=_verdict(history, decided),
         registered=registered,
         loaded=tuple(e for e in history if isinstance(e.event, ReleaseLoaded) and e.event.release == release),
         pins=registered.event.steps if registered is not None else (),
@@ -139,6 +138,24 @@ def _decision(history: tuple[Entry, ...], release: str | None) -> tuple[str, Ent
         if (started := _last(history, kind, release)) is not None:
             return how, started
     return "unknown", None
+
+
+def _verdict(history: tuple[Entry, ...], decided: Entry | None) -> Entry | None:
+    """The judgement that a decision can rest on: of the release that it is about, since the decision before about that one."""
+    if decided is None:
+        return None
+    is_back = isinstance(decided.event, ReleaseRolledBack)
+    judged = decided.event.previous_release if is_back else decided.event.release
+    found = None
+    for entry in history:
+        if entry.place.offset >= decided.place.offset:
+            break
+        if isinstance(entry.event, RolloutJudged) and entry.event.release == judged:
+            found = entry
+        elif isinstance(entry.event, (ReleasePromoted, ReleaseRolledBack)):
+            about = {entry.event.release, entry.event.previous_release}
+            found = None if judged in about else found
+    return found
 
 
 def _last(history: Any, kind: type, release: str | None) -> Entry | None:

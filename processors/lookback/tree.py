@@ -153,7 +153,8 @@ def _verdict(r: Release, moment: Moment) -> Branch:
         return Branch("on no recorded verdict")
     said = r.verdict.content
     measures = ", ".join(f"{shown(k)} {v:g}" for k, v in said["measures"].items())
-    return Branch(f"on the verdict {shown(said['verdict'])} of {moment(said['judged_at_us'])} ({r.verdict.position}): {measures}")
+    verdict = f"{shown(said['verdict'])} about {shown(said['release'])} of {moment(said['judged_at_us'])}"
+    return Branch(f"on the verdict {verdict} ({r.verdict.position}): {measures}")
 
 
 def _by(who: SetBy, moment: Moment) -> str:

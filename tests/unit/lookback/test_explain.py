@@ -18,7 +18,7 @@ from processors.views.alarms import Alarms
 from processors.views.checking import Difference
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, MONITORING, RESULTS
 from schemas.errors import ContractError
-from schemas.events import AlertRaised, FramesErased, RolloutJudged
+from schemas.events import AlertRaised, FramesErased, ReleasePromoted, ReleaseRolledBack, RolloutJudged
 from schemas.plain import to_plain
 from schemas.types import EventId, SourcePosition
 from streams.partitioning import partition_of
@@ -416,3 +416,46 @@ def test_a_frame_whose_bytes_were_erased_names_the_order(gate: Gate) -> None:
     assert "erased by order GDPR-17" in found.blob_gone
     assert "blob gone:" in text(found)
     assert explained(gate, header(record(gate, RESULTS, 0), "ce_id"), past).blob_gone == ""
+
+
+def test_a_rollback_rests_on_the_verdict_about_what_was_rolled_back() -> None:
+    """An older verdict about the release that came back was another decision's, and a promotion by hand has none."""
+    gate = Gate()
+    gate.put_in_force("r1")
+    judge(gate, "r1", "successful", 90)
+    gate.register("r2")
+    for release in ("r2", "r1", "r2"):
+        gate.promote(release)
+        gate.loaded(release)
+    judge(gate, "r2", "failed", 91)
+    back = ReleaseRolledBack(**decided(92), release="r1", previous_release="r2", rolled_back_at_us=gate.now_us)
+    append(gate, back)
+    frame = gate.capture((CODE, 0.9))
+    gate.process()
+    release = explained(gate, frame.frame_id).release
+    assert release is not None
+    assert (release.how, release.release) == ("rolled_back", "r1")
+    assert release.verdict is not None
+    assert (release.verdict.content["release"], release.verdict.content["verdict"]) == ("r2", "failed")
+    append(gate, ReleasePromoted(**decided(93), release="r2", previous_release="r1", promoted_at_us=gate.now_us))
+    frame = gate.capture((OTHER, 0.9))
+    gate.process()
+    assert "on no recorded verdict" in text(explained(gate, frame.frame_id))
+
+
+def decided(offset: int) -> dict[str, Any]:
+    position = SourcePosition(topic="vision.commands", partition=0, offset=offset, index=0)
+    who = {"issued_by": "ana", "reason": "by hand"}
+    return {"event_id": EventId(str(offset)), "source": position, "pipeline": PIPELINE, **who}
+
+
+def judge(gate: Gate, release: str, verdict: str, offset: int) -> None:
+    fields = {name: value for name, value in decided(offset).items() if name not in ("issued_by", "reason")}
+    append(
+        gate, RolloutJudged(**fields, release=release, verdict=verdict, measures={}, judged_at_us=gate.now_us), writer="monitor"
+    )
+
+
+def append(gate: Gate, event: Any, *, writer: str = "release") -> None:
+    cause = Cause(position=event.source, event_id="c", correlation_id="c", traceparent="", now_us=gate.now_us)
+    gate.log.append_now(outgoing(event, cause=cause, source=writer, time_us=gate.now_us, schemas=gate.schemas))
