@@ -196,13 +196,22 @@ def _recorded_form(event: InferenceCompleted) -> Form:
 
 
 def _causes(readings: _Readings, event: InferenceCompleted, form: Form) -> Iterator[Factor]:
+    """What was varied, chance, and what differs from the record although the form is the same: this machine cannot change it."""
     recorded = _recorded_form(event)
     base = readings.base(recorded)
     if base is None:
         return
-    yield from _varied(readings, event, base, recorded, form)
-    if compare(event, base).verdict is not Verdict.BIT_EXACT:
-        yield from _suspected(readings, event, base, recorded)
+    varied = tuple(_varied(readings, event, base, recorded, form))
+    differs = compare(event, base).verdict is not Verdict.BIT_EXACT
+    proved = any(factor.proof is Proof.PROVED for factor in varied)
+    chance = compare(base, readings.fresh(recorded)) if differs or proved else None
+    is_chance = chance is not None and chance.verdict is not Verdict.BIT_EXACT
+    if chance is not None and is_chance:
+        yield _factor(REPEAT, "one run", "another run in the same form", chance)
+    yield from (replace(f, proof=Proof.UNPROVED) if is_chance and f.proof is Proof.PROVED else f for f in varied)
+    if differs:
+        for name, then, now in differing(fingerprint(event), fingerprint(base)):
+            yield Factor(name=name, recorded=then, present=now, proof=Proof.SUSPECTED)
 
 
 def _varied(
@@ -215,15 +224,6 @@ def _varied(
     if form.batch_form is not None and form.batch_form != event.runtime.get(BATCH):
         varied = readings.held_against(base, replace(recorded, batch_form=form.batch_form))
         yield _factor(BATCH, event.runtime.get(BATCH, "not recorded"), form.batch_form, varied)
-
-
-def _suspected(readings: _Readings, event: InferenceCompleted, base: InferenceCompleted, recorded: Form) -> Iterator[Factor]:
-    """What differs although the form is the recorded one: chance, or something that this machine cannot change."""
-    once_more = compare(base, readings.fresh(recorded))
-    if once_more.verdict is not Verdict.BIT_EXACT:
-        yield _factor(REPEAT, "one run", "another run in the same form", once_more)
-    for name, then, now in differing(fingerprint(event), fingerprint(base)):
-        yield Factor(name=name, recorded=then, present=now, proof=Proof.SUSPECTED)
 
 
 def _factor(name: str, then: str, now: str, varied: Compared) -> Factor:

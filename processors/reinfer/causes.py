@@ -14,6 +14,7 @@ class Proof(enum.StrEnum):
     """What is known of a factor's part in a difference."""
 
     PROVED = "proved: changing only this changes the outputs"
+    UNPROVED = "not proved: outputs change with it, and from one run to the next without it, too"
     EXCLUDED = "excluded: changing only this changes nothing"
     SUSPECTED = "suspected: it differs, and cannot be varied here"
 

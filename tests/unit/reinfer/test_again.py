@@ -130,8 +130,9 @@ def test_chance_is_found_by_running_once_more() -> None:
     def script(image: bytes, parameters: Mapping[str, float], form: Form) -> Answer:
         return reads(detect=str(next(count)))(image, parameters, form)
 
-    judged = World(reads(), script).judge()
+    judged = World(reads(), script).judge(Asked(threads=2))
     assert causes(judged, RECORDED)[0] == ("repeat", Proof.PROVED, "detect")
+    assert causes(judged, ASKED) == [("repeat", Proof.PROVED, "detect"), ("threads", Proof.UNPROVED, "detect")]
 
 
 def test_a_difference_without_any_cause_stays_without_one() -> None:
