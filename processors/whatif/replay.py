@@ -58,6 +58,10 @@ class FrameCompared:
     problem: str = ""
 
 
+class _UnknownReleaseError(ContractError):
+    """What a frame was read by is not known."""
+
+
 class WhatIf:
     """Asks one question of a past.
 
@@ -87,7 +91,7 @@ class WhatIf:
                 continue
             try:
                 counterfactual = self._inferred(event)
-            except (BlobGoneError, DigestError) as error:
+            except (BlobGoneError, DigestError, _UnknownReleaseError) as error:
                 yield FrameCompared(found=found, problem=str(error))
                 continue
             one = self._side(actual[name], event, found)
@@ -108,6 +112,7 @@ class WhatIf:
 
         Raises:
             BlobGoneError, DigestError: its image, or the models that read it then, are not there any more.
+            _UnknownReleaseError: nothing says which models read it then, or with what.
         """
         release = self._question.release or event.release
         if release is None:
@@ -138,14 +143,19 @@ class WhatIf:
 
     def _steps(self, event: Inferred, release: str) -> tuple[ReleaseStep, ...]:
         if self._question.release is None and isinstance(event, InferenceCompleted):
-            return pins_of(event, self._history)
+            try:
+                return pins_of(event, self._history)
+            except ContractError as error:
+                raise _UnknownReleaseError(str(error)) from error
         return self._hold_release(release)
 
     def _parameters(self, event: Inferred, release: str) -> Mapping[str, float]:
         """The release's own, what was changed by hand by then, and what the question sets."""
         then = self._history.at(event.releases_offset)
         entry = then.releases.get(release) or self._history.now().releases.get(release)
-        own = entry.parameters if entry is not None else {}
+        if entry is None:
+            raise _UnknownReleaseError(f"release {release}, which read it then, is not on the log")
+        own = entry.parameters
         if unknown := sorted(self._question.thresholds.keys() - own.keys()):
             raise ContractError(f"{', '.join(unknown)} is no parameter of {release}", do=f"known are {', '.join(sorted(own))}")
         if self._question.release is None and isinstance(event, InferenceCompleted):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from topology.cli.options import BundleOption, FormatOption, ZoneOption
+from topology.cli.options import BundleOption, FormatOption, ZoneOption, hold_writable, say_what_is_not_held
 from topology.cli.tables import Format, as_json, table
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def reinfer(
         raise ConfigurationError("give a frame's id, or --from and --to", do='such as hindsight reinfer --from "10m ago"')
     if batch_form not in (None, "single", "frame"):
         raise ConfigurationError(f"{batch_form!r} is no batch form", setting="--batch-form", do="give single or frame")
+    hold_writable(metrics, "--metrics")
     configuration = load()
     settings = configuration.settings
     with (
@@ -98,6 +99,7 @@ def _chosen(past: "Past", frame: str | None, since: str | None, until: str, devi
     assert since is not None, "checked before"
     now_us = system_clock()
     from_us, to_us = parse_moment(since, zone=zone, now_us=now_us), parse_moment(until, zone=zone, now_us=now_us)
+    say_what_is_not_held(past, from_us, to_us)
     return in_window(past, from_us, to_us, device=device)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from topology.cli.options import BundleOption, FormatOption, ZoneOption
+from topology.cli.options import BundleOption, FormatOption, ZoneOption, hold_writable, say_what_is_not_held
 from topology.cli.tables import Format, as_json, table
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def whatif(
     question = Question(release=release, thresholds=dict(_threshold(text) for text in threshold or ()))
     if release is None and not question.thresholds:
         raise ConfigurationError("nothing is asked to be otherwise", do="give --release, or --threshold, or both")
+    hold_writable(html, "--html")
     configuration = load()
     settings = configuration.settings
     zone, now_us = tz or settings.timezone, system_clock()
@@ -67,6 +68,7 @@ def whatif(
         open_models(configuration, past, trusted=bundle is None or trust_models) as models,
         Progress("read again") as progress,
     ):
+        say_what_is_not_held(past, from_us, to_us)
         rules = load_rules(settings.pipeline.rules)
         asked = WhatIf(past, models, ReleaseHistory(past, settings.pipeline.name), rules, question)
         for frame in islice(asked.frames(from_us, to_us, device=device), limit):

@@ -113,13 +113,13 @@ class World:
         )
         self.log.append_now(made)
 
-    def frame(self, number: int) -> None:
+    def frame(self, number: int, *, release: str = "r1") -> None:
         self.now_us = AT_US + number * 1_000_000
         image = picture(number)
         self.says[image] = number
         event = accepted(number, passage=f"p{number // 4}")
         event = replace(event, frame=replace(event.frame, blob=self.blobs.put(image, "image/png")))
-        route = infer.Route(release="r1", parameters={"text_confidence": 0.5}, releases_offset=1, pins={})
+        route = infer.Route(release=release, parameters={"text_confidence": 0.5}, releases_offset=1, pins={})
         said = self.models.reader(OLD, Form(threads=1)).read(image, route.parameters)
         called = infer.Called(endpoint="e", attempts=1, started_at_us=AT_US, duration_us=1)
         outcome = infer.Answered(route=route, called=called, result_json=said.result_json, report_json=said.report_json)
@@ -224,6 +224,17 @@ def test_a_frame_whose_image_is_gone_counts_on_neither_side() -> None:
     del world.blobs.contents[next(iter(world.blobs.contents))]
     frames, tally = world.ask(Question(release="r2"))
     assert [bool(f.problem) for f in frames] == [True, False, False]
+    assert (tally.frames, sum(tally.problems.values())) == (2, 1)
+
+
+def test_a_frame_of_a_release_that_nobody_knows_stops_no_report() -> None:
+    """It is counted as not read, and the others are compared."""
+    said = {0: (GOOD,), 1: (GOOD,)}
+    world = World(said, said)
+    said[2] = (GOOD,)
+    world.frame(2, release="r9")
+    frames, tally = world.ask(Question(release=None, thresholds={"text_confidence": 0.6}))
+    assert ["r9" in f.problem for f in frames] == [False, False, True]
     assert (tally.frames, sum(tally.problems.values())) == (2, 1)
 
 
