@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.lookback.at import EventNear, event_near
-from processors.lookback.known import FromSnapshot, ReadUpTo, known_at
+from processors.lookback.known import FromSnapshot, Known, ReadUpTo, known_at
 from processors.snapshots.reading import Snapshots
 from processors.views.catalogue import View
 from processors.views.replay import Reader
@@ -31,7 +31,11 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What changed of one key of one view. `events_count` events of the key were counted in between."""
+    """What changed of one key of one view. `events_count` events of the key were counted in between.
+
+    Where the log has lost records in between, the two states are compared all the same, no events are listed, and a note
+    says so.
+    """
 
     view: str
     key: str
@@ -63,23 +67,18 @@ def difference(
     if to_us < from_us:
         raise ContractError("the second moment is before the first", do="name the earlier moment first")
     # By the later moment it is known where the key lies.
-    place = known_at(log, schemas, view, key, to_us, snapshots=snapshots).read_up_to.partition
+    later = known_at(log, schemas, view, key, to_us, snapshots=snapshots)
+    place = later.read_up_to.partition
     known = known_at(log, schemas, view, key, from_us, snapshots=snapshots, partition=place)
-    stop = log.offset_at(view.topic, place, to_us // 1000 + 1)
-    reader, state = Reader(view, schemas, known.seen), known.state
-    before = now = flat(to_plain(state))
-    counted, by = 0, _By()
-    for record in log.read(view.topic, place, known.read_up_to.offset, stop):
-        if view.by_record_key and record.key != key.encode():
-            continue
-        if (found := reader.read(record)) is None or found[0] != key:
-            continue
-        state, counted = view.fold(state, found[1]), counted + 1
-        earlier, now = now, flat(to_plain(state))
-        near = None
-        for name in _different(earlier, now):
-            near = near or event_near(record, schemas)
-            by.add(name, near)
+    start, stop = known.read_up_to.offset, later.read_up_to.offset
+    notes = (*known.notes, *(note for note in later.notes if note not in known.notes))
+    kept_from = log.bounds(view.topic, place).earliest
+    if start < min(kept_from, stop):
+        gone = f"{view.topic} {place} is kept from {kept_from} on: what changed {view.name} since {start} is not listed"
+        by, notes = _By(), (*notes, gone)
+    else:
+        by = _events_between(log, schemas, view, key, known, stop)
+    before, now = flat(to_plain(known.state)), flat(to_plain(later.state))
     return Difference(
         view=view.name,
         key=key,
@@ -89,10 +88,10 @@ def difference(
             Changed(field=name, before=before.get(name), after=now.get(name), by_count=by.count(name), by=by.events(name))
             for name in sorted(_different(before, now))
         ),
-        events_count=counted,
-        read_up_to=(known.read_up_to, ReadUpTo(topic=view.topic, partition=place, offset=stop)),
+        events_count=by.events_count,
+        read_up_to=(known.read_up_to, later.read_up_to),
         snapshot=known.snapshot,
-        notes=known.notes,
+        notes=notes,
     )
 
 
@@ -115,10 +114,29 @@ def _different(before: Flat, after: Flat) -> list[str]:
     return names + [name for name in before if name not in after]
 
 
+def _events_between(log: EventLog, schemas: Schemas, view: View[Any], key: str, known: Known[Any], stop: int) -> "_By":
+    """What each event of the key after a known state changed, up to a position."""
+    reader, state, by = Reader(view, schemas, known.seen), known.state, _By()
+    now = flat(to_plain(state))
+    for record in log.read(view.topic, known.read_up_to.partition, known.read_up_to.offset, stop):
+        if view.by_record_key and record.key != key.encode():
+            continue
+        if (found := reader.read(record)) is None or found[0] != key:
+            continue
+        state, by.events_count = view.fold(state, found[1]), by.events_count + 1
+        earlier, now = now, flat(to_plain(state))
+        near = None
+        for name in _different(earlier, now):
+            near = near or event_near(record, schemas)
+            by.add(name, near)
+    return by
+
+
 class _By:
     """Which events changed a field: how many, and the last ones."""
 
     def __init__(self) -> None:
+        self.events_count = 0
         self._events: dict[str, list[EventNear]] = {}
         self._counts: dict[str, int] = {}
 

@@ -89,7 +89,7 @@ def known_at(
             continue
         return Known(
             state=folded.states.get(key, view.initial),
-            read_up_to=ReadUpTo(topic=view.topic, partition=place, offset=stop),
+            read_up_to=ReadUpTo(topic=view.topic, partition=place, offset=_reflected(start, bounds, stop)),
             seen=folded.seen,
             snapshot=used(start.manifest),
             notes=notes,
@@ -137,6 +137,11 @@ def _reaches(start: Start, bounds: Bounds, stop: int, at_ms: int) -> bool:
     if stop > bounds.earliest:
         return manifest.offset >= bounds.earliest
     return manifest.known_from_ms <= at_ms < manifest.known_until_ms
+
+
+def _reflected(start: Start, bounds: Bounds, stop: int) -> int:
+    """The position that an answer reflects: where the log no longer has the moment, that of the snapshot which has it."""
+    return stop if start.manifest is None or stop > bounds.earliest else start.offset
 
 
 def _fold(

@@ -81,6 +81,8 @@ def difference_lines(found: "list[Difference]", zone: str) -> list[str]:
 
 
 def _by(changed: "Changed") -> str:
+    if not changed.by:
+        return "-"
     last = changed.by[-1]
     more = f", and {changed.by_count - 1} before" if changed.by_count > 1 else ""
     return f"{last.type} {last.topic}/{last.partition}/{last.offset}{more}"
