@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from processors.repeats import Seen
+from processors.repeats import SOURCES_KEY, Seen
 from processors.snapshots import manifest as manifests
 from processors.snapshots import pieces
 from processors.snapshots.announcing import Announced, announced, kept_as
@@ -17,8 +17,9 @@ from processors.snapshots.taking import hold_anchor, piece_ref, state_from
 from processors.views.catalogue import View
 from schemas.codec import Schemas
 from schemas.errors import ContractError, DecodeError, TransientError
+from schemas.plain import canonical_json
 from schemas.types import BlobRef
-from streams.ports import BlobStore, EventLog
+from streams.ports import BlobStore, EventLog, Stored
 from streams.records import Record
 
 _TRIED_MOST = 200
@@ -106,6 +107,29 @@ class Snapshots:
             self._note_away(error, notes)
             return None
         return Start(offset=manifest.offset, state=state, seen=manifest.seen, manifest=manifest, notes=tuple(notes))
+
+    def whole(self, view: View[Any], partition: int, stop: int) -> Stored | None:
+        """Every state of the newest snapshot up to `stop` that the log still reaches back to; None when none can be read.
+
+        Raises:
+            BlobStoreUnavailableError, LogUnavailableError: no answer.
+        """
+        earliest = self._log.bounds(view.topic, partition).earliest
+        for kept in self.names(view, partition, []):
+            if kept.fold != manifests.fold_of(view) or not earliest <= kept.offset <= stop:
+                continue
+            try:
+                manifest = self.manifest(kept.ref())
+                for record in self._log.read(view.topic, partition, max(earliest, kept.offset - 1), kept.offset):
+                    hold_anchor(manifest, record)
+                made = [pieces.states_of(self._blobs.get(piece_ref(piece))) for piece in manifest.pieces if piece is not None]
+            except ContractError:
+                continue
+            states = {key: state for each in made for key, state in each.items()}
+            return Stored(position=manifest.offset, states={**states, SOURCES_KEY: canonical_json(manifest.seen)})
+        if self._away is not None:
+            raise self._away
+        return None
 
     def names(self, view: View[Any], partition: int, notes: list[str], *, stop: int | None = None) -> Iterator[Kept]:
         """Every snapshot that is kept, as far as can be told, the newest first."""

@@ -92,16 +92,20 @@ def fold_log(
     return fold_records(view, log.read(view.topic, partition, start, stop), schemas, position=stop, only_key=only_key)
 
 
-def stored_log(view: View[Any], log: EventLog, schemas: Schemas, partition: int, stop: int, *, hot: int = _HOT) -> Stored:
+def stored_log(
+    view: View[Any], log: EventLog, schemas: Schemas, partition: int, stop: int, *, hot: int = _HOT, onto: Stored | None = None
+) -> Stored:
     """The bytes that the view store should hold after every record before `stop`: `as_stored` of `fold_log`, in less memory.
 
     Args:
         hot: States that are kept as objects; of others the bytes are kept, which nothing needs to walk through.
+        onto: What the records gave that the log no longer has.
     """
-    start = log.bounds(view.topic, partition).earliest
-    reader = Reader(view, schemas)
+    start = log.bounds(view.topic, partition).earliest if onto is None else onto.position
     states: dict[str, Any] = {}
-    cold: dict[str, bytes] = {}
+    cold: dict[str, bytes] = {} if onto is None else dict(onto.states)
+    seen = cold.pop(SOURCES_KEY, None)
+    reader = Reader(view, schemas, Seen() if seen is None else from_plain(Seen, json.loads(seen)))
     for record in log.read(view.topic, partition, start, stop):
         if (found := reader.read(record)) is None:
             continue

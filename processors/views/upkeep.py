@@ -1,14 +1,20 @@
-"""Holding a view against its log, and making it anew: what `hindsight views check` and `views rebuild` do."""
+"""Holding a view against its log, and making it anew: what `hindsight views check` and `views rebuild` do.
+
+Where the log has lost its start, a snapshot stands for what came before; without one that reaches back both refuse, since
+a fold of the rest is not the view.
+"""
 
 import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from processors.repeats import SOURCES_KEY
+from processors.snapshots.reading import Snapshots
 from processors.views.catalogue import View
 from processors.views.replay import digest, stored_log
 from schemas.codec import Schemas
-from streams.ports import EventLog, Standing, Stored, ViewStore
+from schemas.errors import ContractError
+from streams.ports import BlobStore, EventLog, Standing, Stored, ViewStore
 from streams.view_digest import digest_of
 
 _SWAP_TRIES = 20
@@ -50,12 +56,21 @@ class Rebuilt:
     swapped: bool
 
 
-async def check(view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int) -> Checked:
-    """Compare what the view store holds with the fold of the log up to the same position."""
+async def check(
+    view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int, *, blobs: BlobStore | None = None
+) -> Checked:
+    """Compare what the view store holds with the fold of the log up to the same position.
+
+    Args:
+        blobs: Where snapshots lie; without them only a log that has its start is folded.
+    Raises:
+        ContractError: the log has lost its start, and no snapshot reaches back.
+    """
     standing, live = await _at_one_position(view, views, partition)
     end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
-    folded = await asyncio.to_thread(stored_log, view, log, schemas, partition, live.position)
-    true = folded if live.position else Stored(position=0, states={})
+    true = Stored(position=0, states={})
+    if live.position:
+        true = await asyncio.to_thread(_from_log, view, log, schemas, partition, live.position, blobs)
     keys = sorted(live.states.keys() | true.states.keys())
     return Checked(
         view=view.name,
@@ -80,11 +95,17 @@ async def _at_one_position(view: View[Any], views: ViewStore, partition: int) ->
             return standing, live
 
 
-async def rebuild(view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int) -> Rebuilt:
-    """Fold the log from its start into a shadow and swap it in, while the live view goes on."""
+async def rebuild(
+    view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int, *, blobs: BlobStore | None = None
+) -> Rebuilt:
+    """Fold the log from its start into a shadow and swap it in, while the live view goes on.
+
+    Raises:
+        ContractError: the log has lost its start, and no snapshot reaches back; the view is left as it is.
+    """
     for _ in range(_SWAP_TRIES):
         end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
-        stored = await asyncio.to_thread(stored_log, view, log, schemas, partition, end)
+        stored = await asyncio.to_thread(_from_log, view, log, schemas, partition, end, blobs)
         if end == 0 or await views.replace(view.name, partition, stored):
             return Rebuilt(
                 view=view.name,
@@ -96,3 +117,18 @@ async def rebuild(view: View[Any], log: EventLog, views: ViewStore, schemas: Sch
     return Rebuilt(
         view=view.name, partition=partition, position=end, keys_count=len(stored.states.keys() - {SOURCES_KEY}), swapped=False
     )
+
+
+def _from_log(view: View[Any], log: EventLog, schemas: Schemas, partition: int, stop: int, blobs: BlobStore | None) -> Stored:
+    """What the view should hold at a position."""
+    earliest = log.bounds(view.topic, partition).earliest
+    if earliest == 0:
+        return stored_log(view, log, schemas, partition, stop)
+    onto = Snapshots(log, schemas, blobs).whole(view, partition, stop) if blobs is not None else None
+    if onto is None:
+        raise ContractError(
+            f"{view.topic} {partition} is kept from {earliest} on, and no snapshot of {view.name} that can be read reaches back "
+            f"to it from {stop}: what came before is in the view alone",
+            do="leave this view as it is; `hindsight snapshots check` says what is wrong with the snapshots",
+        )
+    return stored_log(view, log, schemas, partition, stop, onto=onto)

@@ -99,7 +99,7 @@ async def _each(work: Any, views: "list[View[Any]]") -> list[Any]:
     using = wiring.clients(settings)
     try:
         return [
-            await work(view, using.log, using.views, using.schemas, partition)
+            await work(view, using.log, using.views, using.schemas, partition, blobs=using.blobs)
             for view in views
             for partition in using.log.partitions(view.topic)
         ]
