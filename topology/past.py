@@ -40,3 +40,8 @@ def open_past(settings: Settings, bundle: Path | None, *, side_by_side: bool = F
         yield Past(log=log, schemas=schemas, blobs=told, source=LIVE)
     finally:
         log.close()
+
+
+def pipeline_of(settings: Settings, past: Past) -> str:
+    """The pipeline that is asked about: a bundle knows its own, whatever the settings here say."""
+    return settings.pipeline.name if past.scope is None else past.scope.pipeline

@@ -18,6 +18,7 @@ from streams.past import Past
 from streams.ports import Answer, Form, Models, Reader
 from topology.configuration import Configuration
 from topology.model_store import ModelCache, registered
+from topology.past import pipeline_of
 from topology.private_triton import PrivateTriton
 from topology.stack.layout import Layout
 
@@ -38,7 +39,7 @@ def open_models(
     Args:
         trusted: Whether model files may be taken from `past`; otherwise only those that this machine had before.
     """
-    known = {event.digest: event for event in registered(past, configuration.settings.pipeline.name)}
+    known = {event.digest: event for event in registered(past, pipeline_of(configuration.settings, past))}
     layout = Layout(configuration.home)
     cache = ModelCache(layout.home / "models", past.blobs, known, trusted=trusted, beside=layout.model_repository)
     with tempfile.TemporaryDirectory(prefix="hindsight-models-") as folder, ExitStack() as opened:

@@ -112,7 +112,7 @@ def _answer(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snaps
     if (asked.device is None) == (asked.view is None):
         raise typer.BadParameter("name a device, or a view with a key", param_hint="--device or --view")
     for at_us in asked.moments:
-        past.hold(at_us=at_us, device=asked.device)
+        past.hold(at_us=at_us, device=asked.device if asked.device is not None else _device_of(asked, past))
     if len(asked.moments) == 2:
         return _difference(asked, settings, past, snapshots)
     if asked.device is not None:
@@ -125,13 +125,14 @@ def _device(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snaps
     from processors.lookback.gone import erased_by
     from schemas.plain import to_plain
     from topology.cli.at_lines import device_lines
+    from topology.past import pipeline_of
 
     assert asked.device is not None, "asked of a device"
     found = device_at(
         past.log,
         past.schemas,
         device_id=asked.device,
-        pipeline=_pipeline(settings, past),
+        pipeline=pipeline_of(settings, past),
         at_us=asked.moments[0],
         around_s=asked.around_s,
         snapshots=snapshots,
@@ -168,11 +169,18 @@ def _key(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snapshot
         "state": to_plain(found.state),
         "read_up_to": to_plain(found.read_up_to),
         "snapshot": None if found.snapshot is None else to_plain(found.snapshot),
-        "notes": list(found.notes),
+        "notes": [*found.notes, *_left_out(view, past)],
     }
     if asked.as_true:
         plain |= {"late": [to_plain(one) for one in found.late], "late_count": found.late_count}
     return key_lines(plain, found, asked.zone), plain, bool(plain["is_known"])
+
+
+def _left_out(view: "View[Any]", past: "Past") -> list[str]:
+    """What is to be said where the key does not tell whether the bundle holds all of it."""
+    if past.scope is None or past.scope.devices is None or view.by_record_key:
+        return []
+    return [f"frames of other devices than {', '.join(past.scope.devices)} are not in it"]
 
 
 def _difference(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snapshots | None") -> _Answered:
@@ -180,9 +188,10 @@ def _difference(asked: _Asked, settings: "Settings", past: "Past", snapshots: "S
     from processors.views.catalogue import VIEWS
     from schemas.plain import to_plain
     from topology.cli.at_lines import difference_lines
+    from topology.past import pipeline_of
 
     if asked.device is not None:
-        pairs = [(VIEWS[name], _pipeline(settings, past) if name == "releases" else asked.device) for name in _DEVICE_VIEWS]
+        pairs = [(VIEWS[name], pipeline_of(settings, past) if name == "releases" else asked.device) for name in _DEVICE_VIEWS]
     else:
         pairs = [(_view(asked.view or ""), _keyed(asked, settings, past))]
     found: list[Difference] = [
@@ -190,6 +199,13 @@ def _difference(asked: _Asked, settings: "Settings", past: "Past", snapshots: "S
     ]
     plain = {"source": past.source, "differences": [to_plain(one) for one in found]}
     return difference_lines(found, asked.zone), plain, any(one.changed for one in found)
+
+
+def _device_of(asked: _Asked, past: "Past") -> str | None:
+    """The device whose events a view's key needs, as far as the key tells; of a pipeline a bundle holds all in any case."""
+    is_of_device = asked.view in _DEVICE_VIEWS and asked.view != "releases"
+    is_of_pipeline = past.scope is not None and asked.key == past.scope.pipeline
+    return asked.key if is_of_device and not is_of_pipeline else None
 
 
 def _view(name: str) -> "View[Any]":
@@ -201,16 +217,13 @@ def _view(name: str) -> "View[Any]":
 
 
 def _keyed(asked: _Asked, settings: "Settings", past: "Past") -> str:
+    from topology.past import pipeline_of
+
     if asked.key is not None:
         return asked.key
     if asked.view == "releases":
-        return _pipeline(settings, past)
+        return pipeline_of(settings, past)
     raise typer.BadParameter("name the view's key", param_hint="--key")
-
-
-def _pipeline(settings: "Settings", past: "Past") -> str:
-    """The one that is asked about: a bundle knows its own."""
-    return settings.pipeline.name if past.scope is None else past.scope.pipeline
 
 
 def _progress() -> Callable[[int, int], None]:

@@ -46,7 +46,11 @@ def key_lines(plain: dict[str, Any], found: Any, zone: str) -> list[str]:
     """One key of a view at a moment, field by field."""
     from processors.lookback.difference import flat
 
-    head = [f"{plain['view']} {plain['key']} {_as_of(plain['answers'], plain['at_us'], zone)}", _RULE, *_note_lines(found.notes)]
+    head = [
+        f"{plain['view']} {plain['key']} {_as_of(plain['answers'], plain['at_us'], zone)}",
+        _RULE,
+        *_note_lines(plain["notes"]),
+    ]
     if not plain["is_known"]:
         return [*head, "nothing was known then"]
     fields = [(name, _short(value)) for name, value in flat(plain["state"]).items()]

@@ -36,7 +36,7 @@ def bisect(
     from streams.records import system_clock
     from topology.configuration import load
     from topology.moments import parse_moment
-    from topology.past import open_past
+    from topology.past import open_past, pipeline_of
     from topology.rules import rules_at_hand
 
     settings = load().settings
@@ -47,12 +47,13 @@ def bisect(
         typer.echo(told, err=True)
 
     with open_past(settings, bundle) as past:
+        past.hold(device=device)
         found = lookback.bisect(
             past,
             where=where,
             from_us=parse_moment(since, zone=zone, now_us=now_us),
             to_us=parse_moment(until, zone=zone, now_us=now_us),
-            pipeline=settings.pipeline.name,
+            pipeline=pipeline_of(settings, past),
             device=device,
             rules=rules_at_hand(settings, say),
             say=say,

@@ -62,6 +62,7 @@ def erase(
             "a bundle is a copy: nothing is erased in it", setting="--bundle", do="add --dry-run, or delete it"
         )
     with open_past(settings, bundle) as past:
+        past.hold(device=device)
         planned = _planned(past, span, zone, order, show_all=all_ or format is Format.JSON)
     if format is Format.TABLE:
         typer.echo("\n".join(_plan_lines(planned, dry_run=dry_run)))

@@ -44,11 +44,11 @@ def list_models(bundle: BundleOption = None, format: FormatOption = Format.TABLE
     from schemas.plain import to_plain
     from topology.configuration import load
     from topology.model_store import registered
-    from topology.past import open_past
+    from topology.past import open_past, pipeline_of
 
     settings = load().settings
     with open_past(settings, bundle) as past:
-        found = list(registered(past, settings.pipeline.name))
+        found = list(registered(past, pipeline_of(settings, past)))
     if format is Format.JSON:
         typer.echo(as_json([to_plain(event) for event in found]))
         return
@@ -81,11 +81,11 @@ def show(
     from schemas.plain import to_plain
     from topology.configuration import load
     from topology.model_store import registered
-    from topology.past import open_past
+    from topology.past import open_past, pipeline_of
 
     settings = load().settings
     with open_past(settings, bundle) as past:
-        found = [e for e in registered(past, settings.pipeline.name) if f"{e.model}:{e.version}" == model]
+        found = [e for e in registered(past, pipeline_of(settings, past)) if f"{e.model}:{e.version}" == model]
         if not found:
             raise ContractError(f"no model {model} is registered", do="`hindsight models list` shows those that are")
         event = found[-1]

@@ -52,7 +52,7 @@ def reinfer(
     from schemas.errors import ConfigurationError
     from topology.cli.progress import Progress
     from topology.configuration import load
-    from topology.past import open_past
+    from topology.past import open_past, pipeline_of
     from topology.reading import open_models
 
     if (frame is None) == (since is None):
@@ -69,7 +69,8 @@ def reinfer(
         ) as models,
         Progress("read again") as progress,
     ):
-        again = Reinference(past, models, ReleaseHistory(past, settings.pipeline.name))
+        past.hold(device=device)
+        again = Reinference(past, models, ReleaseHistory(past, pipeline_of(settings, past)))
         rates, frames = Rates(models.runner), []
         for found in islice(_chosen(past, frame, since, until, device, tz or settings.timezone), limit):
             judged = again.judge(found, Asked(threads=threads, batch_form=batch_form))

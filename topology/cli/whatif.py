@@ -51,7 +51,7 @@ def whatif(
     from topology.cli.progress import Progress
     from topology.configuration import load
     from topology.moments import parse_moment, show_moment
-    from topology.past import open_past
+    from topology.past import open_past, pipeline_of
     from topology.reading import open_models
 
     question = Question(release=release, thresholds=dict(_threshold(text) for text in threshold or ()))
@@ -68,9 +68,10 @@ def whatif(
         open_models(configuration, past, trusted=bundle is None or trust_models) as models,
         Progress("read again") as progress,
     ):
+        past.hold(device=device)
         say_what_is_not_held(past, from_us, to_us)
         rules = load_rules(settings.pipeline.rules)
-        asked = WhatIf(past, models, ReleaseHistory(past, settings.pipeline.name), rules, question)
+        asked = WhatIf(past, models, ReleaseHistory(past, pipeline_of(settings, past)), rules, question)
         for frame in islice(asked.frames(from_us, to_us, device=device), limit):
             tally.count(frame)
             progress.step()

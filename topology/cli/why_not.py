@@ -38,7 +38,7 @@ def why_not(
     from streams.records import system_clock
     from topology.configuration import load
     from topology.moments import parse_duration_s, past_moment, show_moment
-    from topology.past import open_past
+    from topology.past import open_past, pipeline_of
     from topology.rules import rules_at_hand
 
     settings = load().settings
@@ -53,11 +53,12 @@ def why_not(
         typer.echo(shown(told), err=True)
 
     with open_past(settings, bundle) as past:
+        past.hold(device=device)
         found = lookback.why_not(
             past,
             device=device,
             at_us=at_us,
-            pipeline=settings.pipeline.name,
+            pipeline=pipeline_of(settings, past),
             around_s=around_s,
             expected=expect,
             rules=rules_at_hand(settings, say),
