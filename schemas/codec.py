@@ -113,6 +113,7 @@ def _writer_schema(text: str) -> tuple[Any, str, type | None, Any]:
         schema = json.loads(text)
         parsed = fastavro.parse_schema(avro_files.without_logical_types(schema))
         name = f"{schema['namespace']}.{schema['name']}"
+        _hold_items(parsed, {})
     except Exception as error:  # the registry may hold anything that others registered
         raise DecodeError(f"the registered schema is not one of ours: {error!r}") from error
     event = EVENT_BY_NAME.get(name.rpartition(".")[2])
@@ -121,6 +122,40 @@ def _writer_schema(text: str) -> tuple[Any, str, type | None, Any]:
     newest = _newest(event.__name__)
     # The library would compare the two for each record.
     return parsed, name, event, None if parsed == newest else newest
+
+
+def _hold_items(schema: Any, named: dict[str, bool]) -> bool:
+    """Whether a value of a parsed schema takes a byte at least.
+
+    Raises:
+        ValueError: items of an array take none: eleven bytes would say that there are 2 ** 60 of them, and be believed.
+    """
+    if isinstance(schema, list):
+        for branch in schema:
+            _hold_items(branch, named)
+        return True
+    kind = schema["type"] if isinstance(schema, dict) else schema
+    match kind:
+        case "array":
+            if not _hold_items(schema["items"], named):
+                raise ValueError("items of an array take no bytes")
+        case "map":
+            _hold_items(schema["values"], named)
+        case "null":
+            return False
+        case "fixed":
+            named[schema["name"]] = int(schema["size"]) > 0
+            return named[schema["name"]]
+        case "record" | "error":
+            named[schema["name"]] = False
+            taken = [_hold_items(field["type"], named) for field in schema["fields"]]
+            named[schema["name"]] = any(taken)
+            return named[schema["name"]]
+        case dict() | list():
+            return _hold_items(kind, named)
+        case str() if kind in named:
+            return named[kind]
+    return True
 
 
 class FixedSchemas:

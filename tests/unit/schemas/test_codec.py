@@ -114,3 +114,25 @@ def test_each_event_has_a_topic_a_name_and_a_subject_of_its_own() -> None:
     """TopicRecordNameStrategy, with the namespace in front."""
     assert subject(FrameAccepted, prefix="t1.") == "t1.vision.assessments-hindsight.assessments.FrameAccepted"
     assert len({subject(e) for e in TOPIC_OF}) == len(EVENT_BY_NAME)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        "null",
+        {"type": "fixed", "name": "f", "size": 0},
+        {"type": "record", "name": "r", "fields": [{"name": "n", "type": "null"}]},
+    ],
+    ids=["null", "fixed", "record"],
+)
+def test_an_array_of_nothing_is_refused(items: object) -> None:
+    """Items that take no bytes can be as many as eleven bytes can say: a bundle's own schema would make any command hang."""
+    schema = json.loads(avro_files.latest("FrameCaptured"))
+    schema["fields"].insert(0, {"name": "extra", "type": {"type": "array", "items": items}})
+
+    class Theirs(FixedSchemas):
+        def schema_of(self, schema_id: int) -> str:
+            return json.dumps(schema)
+
+    with pytest.raises(DecodeError, match="items of an array take no bytes"):
+        decode(b"\0\0\0\0\1" + b"\xfe" * 8 + b"\x01\0", "vision.frames", Theirs())
