@@ -158,6 +158,7 @@ def parse(content: bytes, end_at: int) -> Manifest:
                 do="read it with the version of Hindsight that made it, or a newer one",
             )
         manifest = from_plain(Manifest, plain)
+        canonical_json(manifest.about)  # half a surrogate pair is text that cannot be printed
     except (ValueError, RecursionError, DecodeError) as error:
         raise BundleError(f"it cannot be read: {error}", entry=MANIFEST) from error
     for complaint in _complaints(manifest):

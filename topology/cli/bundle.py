@@ -164,20 +164,22 @@ def _show(file: Path, manifest: "Manifest", zone: str, format: Format) -> None:
 
 
 def _lines(file: Path, manifest: "Manifest", zone: str) -> Iterator[str]:
+    from processors.lookback.words import shown
     from topology.moments import show_moment
 
     about, blobs = manifest.about, manifest.blobs
-    yield f"{file}, {bytes_in_words(file.stat().st_size)}, made {show_moment(about.created_at_us, zone)} by {about.created_by}"
+    made = f"made {show_moment(about.created_at_us, zone)} by {shown(about.created_by)}"
+    yield f"{file}, {bytes_in_words(file.stat().st_size)}, {made}"
     yield f"window     {show_moment(about.from_us, zone)} to {show_moment(about.to_us, zone)}"
-    yield f"devices    {'all' if about.devices is None else ', '.join(about.devices)}"
-    yield f"pipeline   {about.pipeline}"
+    yield f"devices    {'all' if about.devices is None else shown(', '.join(about.devices))}"
+    yield f"pipeline   {shown(about.pipeline)}"
     missing = f", {blobs.missing_count} missing" if blobs.missing_count else ""
     yield f"blobs      {blobs.count} ({bytes_in_words(blobs.content_bytes)}){missing}"
     yield f"schemas    {len(manifest.schemas)}"
     yield f"snapshots  {len(about.snapshots)}"
     for model in about.models:
         lacking = f", {model.missing_count} missing" if model.missing_count else ""
-        yield f"model      {model.model}:{model.version} {model.digest[:16]} ({model.files_count} files{lacking})"
+        yield f"model      {shown(model.model)}:{model.version} {shown(model.digest[:16])} ({model.files_count} files{lacking})"
     if about.too_long_count:
         yield f"left out   {about.too_long_count} records that are longer than a bundle holds"
     yield ""

@@ -221,6 +221,7 @@ FORGERIES: dict[str, Callable[[Any], Any]] = {
     "a bomb": lambda m: first_segment(m).update(raw_bytes=2**40),
     "more records than offsets": lambda m: first_segment(m).update(items_count=60_000),
     "times that cannot be": lambda m: first_segment(m).update(most_ms=2**62),
+    "half a sign in a name": lambda m: m["about"].update(created_by="\ud800"),
     "a window that ends first": lambda m: m["about"].update(from_us=5, to_us=4),
     "schemas out of order": lambda m: m["schemas"].append(m["schemas"][0]),
     "an absurd schema id": lambda m: m["schemas"][0].update(id=2**70),
