@@ -23,9 +23,8 @@ from schemas.catalogue import TOPICS
 from schemas.errors import ConsistencyError, ContractError, LogUnavailableError
 from streams.kafka_client import LOGGER
 from streams.names import Namespace
-from streams.records import BESIDE_VALUE_BYTES, LONGEST_RECORD_BYTES, Record
+from streams.records import BESIDE_VALUE_BYTES, LEFT_OUT, LONGEST_RECORD_BYTES, Record
 
-FILLED = "hindsight_left_out"
 _TIMEOUT_S = 15.0
 _FLUSH_S = 300.0
 _POLLED_EACH = 500
@@ -144,7 +143,7 @@ class KafkaImport:
             raise _unavailable(f"deleting before {before} of {at.topic}", error) from error
 
     def _produce(self, name: str, partition: int, at_ms: int, record: Record | None) -> None:
-        what: dict[str, Any] = {"headers": [(FILLED, b"1")]}
+        what: dict[str, Any] = {"headers": [(LEFT_OUT, b"1")]}
         if record is not None:
             what = {"key": record.key, "value": record.value, "headers": list(record.headers)}
         while True:

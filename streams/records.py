@@ -12,6 +12,8 @@ Clock = Callable[[], int]
 
 LONGEST_RECORD_BYTES = 8 * 1024 * 1024
 HEADERS_ROOM_BYTES = 256 * 1024
+LEFT_OUT = "hindsight_left_out"
+"""Header of an empty record that an import wrote in the place of one that its bundle does not hold."""
 BESIDE_VALUE_BYTES = HEADERS_ROOM_BYTES + 4096  # headers, key, and Kafka's own framing
 
 

@@ -7,11 +7,11 @@ digest is over the state and the position alone: a fold of the log to the same o
 import gzip
 import hashlib
 import json
-import zlib
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from processors.repeats import Seen
+from processors.snapshots.pieces import unpacked
 from processors.views.catalogue import View
 from schemas.errors import DecodeError
 from schemas.plain import canonical_json, from_plain
@@ -104,12 +104,16 @@ def unpack(content: bytes) -> Manifest:
         DecodeError: it is none, or of another format.
     """
     try:
-        plain = json.loads(gzip.decompress(content))
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        plain = json.loads(unpacked(content))
+    except (DecodeError, ValueError, RecursionError) as error:
         raise DecodeError(f"a snapshot's manifest cannot be read: {error}") from error
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise DecodeError("a snapshot's manifest is of another format")
-    return from_plain(Manifest, plain)
+    manifest = from_plain(Manifest, plain)
+    count = len(manifest.pieces)
+    if count == 0 or count & (count - 1) or manifest.offset < 1:
+        raise DecodeError(f"a snapshot's manifest cannot have {count} pieces at {manifest.offset}")
+    return manifest
 
 
 def fold_of(view: View[Any]) -> str:

@@ -17,6 +17,7 @@ from schemas.plain import canonical_json, json_text
 MEDIA_TYPE = "application/x-ndjson+gzip"
 _HASH_BITS = 32
 _LEVEL = 3
+_MOST_BYTES = 128 * 2**20
 _FIRST, _BETWEEN = b'{"key":', b'","state":'
 
 
@@ -69,7 +70,7 @@ def states_of(content: bytes) -> dict[str, bytes]:
         end = line.find(_BETWEEN) + 1
         try:
             states[json.loads(line[len(_FIRST) : end])] = line[end - 1 + len(_BETWEEN) : -1]
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise DecodeError(f"a line of a snapshot's piece is no key with its state: {line[:80]!r}") from error
     return states
 
@@ -86,11 +87,27 @@ def state_of(content: bytes, key: str) -> bytes | None:
     return None if start < 0 else lines[start + len(mark) : lines.index(b"\n", start + 1) - 1]
 
 
+def unpacked(content: bytes) -> bytes:
+    """What was compressed, and never more than any piece or manifest has: a bundle may bring anything.
+
+    Raises:
+        DecodeError: it is not gzip, or more comes out.
+    """
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        found = unpacking.decompress(content, _MOST_BYTES)
+    except zlib.error as error:
+        raise DecodeError(f"it cannot be unpacked: {error}") from error
+    if not unpacking.eof or unpacking.unused_data:
+        raise DecodeError(f"it is cut short, or unpacks to more than {_MOST_BYTES} bytes")
+    return found
+
+
 def _unpacked(content: bytes) -> bytes:
     try:
-        lines = gzip.decompress(content)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DecodeError(f"a snapshot's piece cannot be unpacked: {error}") from error
+        lines = unpacked(content)
+    except DecodeError as error:
+        raise DecodeError(f"a snapshot's piece: {error}") from error
     if not lines.endswith(b"\n"):
         raise DecodeError("a snapshot's piece has no end")
     return lines

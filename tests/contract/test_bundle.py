@@ -16,10 +16,10 @@ from schemas.catalogue import DEAD_LETTERS, FRAMES, RELEASES, RESULTS, TOPICS
 from schemas.errors import ConsistencyError, ContractError
 from schemas.plain import to_plain
 from streams.bundle import open_bundle, verify_bundle
-from streams.kafka_import import FILLED, KafkaImport
+from streams.kafka_import import KafkaImport
 from streams.names import Namespace
 from streams.past import Past
-from streams.records import Outgoing, Record, system_clock
+from streams.records import LEFT_OUT, Outgoing, Record, system_clock
 from tests.bundles import PIPELINE, World, bundled, everything
 from topology import wiring
 from topology.bundle_import import import_bundle
@@ -191,7 +191,7 @@ def test_an_import_gives_the_same_log(recorded: Recorded, stack: LocalStack, tmp
 
 
 def _not_filled(records: list[Record]) -> list[Record]:
-    return [r for r in records if r.headers != ((FILLED, b"1"),)]
+    return [r for r in records if r.headers != ((LEFT_OUT, b"1"),)]
 
 
 def test_an_import_that_needs_too_much_filling_is_refused(recorded: Recorded, stack: LocalStack, tmp_path: Path) -> None:
