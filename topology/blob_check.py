@@ -43,7 +43,9 @@ def check_blobs(log: EventLog, blobs: SealedBlobs, schemas: Schemas, *, read: bo
     refs, staying = _referenced(log, schemas, done)
     missing, changed, not_erased = [], [], []
     erased: dict[str, int] = {}
-    for ref, order in refs.items():
+    for ref, found in refs.items():
+        # Plain bytes that a frame which stays names too were not the order's to remove.
+        order = None if ref.key_id is None and ref in staying else found
         there = ref.sha256 in plain if ref.key_id is None else (ref.key_id, ref.sha256) in sealed or ref.sha256 in plain
         trouble = _trouble(blobs, ref, read=read) if there and (read or ref.key_id is not None) else ""
         is_gone = not there or trouble == "gone"

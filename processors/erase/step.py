@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from processors.erase import core
-from processors.lookback.erasure import Span, derived_from, digest_of_list, ends_of, frames_of, named_elsewhere
+from processors.lookback.erasure import Span, derived_from, digest_of_list, ends_of, frames_of, named_as, named_elsewhere
 from processors.step import NOTHING, Cause, Prepared
 from schemas.catalogue import COMMANDS, FRAMES
 from schemas.codec import Schemas, decode
@@ -90,7 +90,7 @@ class EraseStep:
         frames = {f.frame_id: f.blob for f in frames_of(self._log, self._schemas, span, stops=ends)}
         blobs = set(frames.values())
         key_ids = self._blobs.destroy_keys(span.device_id, span.from_us, span.to_us)
-        named = {b.key_id.rpartition("/")[0] for b in blobs if b.key_id is not None}
+        named = {b.key_id.rpartition("/")[0] for b in blobs if b.key_id is not None and span.is_key_of(b)}
         kept = self._discard(span, blobs)
         log.info("erased", device=span.device_id, frames=len(frames), keys=len(key_ids), kept=len(kept))
         return core.Erased(
@@ -109,20 +109,21 @@ class EraseStep:
     def _discard(self, span: Span, blobs: set[BlobRef]) -> set[str]:
         """Remove the bytes, but those that frames which stay name as well; gives the digests of these.
 
-        An encrypted frame may have a plain copy too, which an imported bundle brought.
+        An encrypted frame may have a plain copy too, which an imported bundle brought. A record may name bytes under another
+        device's or another time's key, which only a mistake or a forger does: these are somebody else's first of all.
         """
-        for ref in blobs:
-            if ref.key_id is not None:
+        own = {ref for ref in blobs if ref.key_id is not None and span.is_key_of(ref)}
+        for ref in own:
+            self._each(ref)
+        others = {named_as(ref): ref for ref in {*map(as_plain, blobs), *(blobs - own)} if self._is_there(ref)}
+        kept = named_elsewhere(self._log, self._schemas, span, set(others))
+        for name, ref in others.items():
+            if name not in kept:
                 self._each(ref)
-        plain = {ref.sha256: ref for ref in map(as_plain, blobs) if self._is_there(ref)}
-        kept = named_elsewhere(self._log, self._schemas, span, set(plain))
-        for sha256, ref in plain.items():
-            if sha256 not in kept:
-                self._each(ref)
-        left = [ref.sha256 for ref in blobs if ref.sha256 not in kept and self._is_there(ref)]
+        left = [r.sha256 for r in blobs if not {named_as(r), named_as(as_plain(r))} & kept and self._is_there(r)]
         if left:
             raise BlobStoreUnavailableError(f"{len(left)} blobs can still be read, such as {left[0]}")
-        return kept
+        return {sha256 for _, sha256 in kept}
 
     def _each(self, ref: BlobRef) -> None:
         try:

@@ -15,7 +15,8 @@ from schemas.codec import Schemas, decode
 from schemas.envelope import header
 from schemas.errors import ContractError
 from schemas.events import FrameCaptured, QualityMeasured, SnapshotTaken
-from schemas.types import FrameRef
+from schemas.types import BlobRef, FrameRef
+from streams.blob_names import moment_of
 from streams.partitioning import partition_of
 from streams.ports import EventLog
 from streams.records import Record
@@ -34,6 +35,11 @@ class Span:
 
     def holds(self, frame: FrameRef) -> bool:
         return frame.device_id == self.device_id and self.from_us <= frame.captured_at_us < self.to_us
+
+    def is_key_of(self, blob: BlobRef) -> bool:
+        """Whether an encrypted blob lies under a key of the device and of the time."""
+        at_us = moment_of(blob, self.device_id)
+        return at_us is not None and self.from_us <= at_us < self.to_us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +74,20 @@ def frames_of(log: EventLog, schemas: Schemas, span: Span, *, stops: tuple[int, 
     return (frame for _, frame in _located(log, schemas, span, stops))
 
 
-def named_elsewhere(log: EventLog, schemas: Schemas, span: Span, digests: set[str]) -> set[str]:
-    """Those of these digests that a plain frame outside the span names as well, whoever's it is."""
-    found: set[str] = set()
-    for partition in log.partitions(FRAMES) if digests else ():
+def named_as(blob: BlobRef) -> tuple[str, str]:
+    """By what the store tells blobs apart: the key, empty for a plain one, and the digest."""
+    return blob.key_id or "", blob.sha256
+
+
+def named_elsewhere(log: EventLog, schemas: Schemas, span: Span, names: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of these blobs, by `named_as`, that a frame outside the span names as well, whoever's it is."""
+    found: set[tuple[str, str]] = set()
+    for partition in log.partitions(FRAMES) if names else ():
         bounds = log.bounds(FRAMES, partition)
         for record in log.read(FRAMES, partition, bounds.earliest, bounds.end):
             event = _event(record, schemas)
             if isinstance(event, FrameCaptured) and not span.holds(event.frame):
-                blob = event.frame.blob
-                if blob.key_id is None and blob.sha256 in digests:
-                    found.add(blob.sha256)
+                found |= {named_as(event.frame.blob)} & names
     return found
 
 

@@ -15,7 +15,7 @@ from schemas.envelope import rfc3339
 from schemas.errors import BlobErasedError, BlobGoneError, ContractError
 from schemas.events import EraseFrames, ErasureRefused, FramesErased
 from schemas.types import BlobRef, FrameRef
-from streams.blob_names import moment_of, name_of
+from streams.blob_names import name_of
 from streams.past import Past
 from streams.ports import BlobScope, BlobStore, EventLog, ExpiryRule
 
@@ -155,7 +155,7 @@ class TellingBlobs:
         """The order by which a blob is gone: of an encrypted one its key's name says whose and when; a plain one is looked
         for among the frames of the orders, whose digests are read from the log once."""
         if ref.key_id is not None:
-            return next((o for o in self._orders.all() if _names(o.span, ref)), None)
+            return next((o for o in self._orders.all() if o.span.is_key_of(ref)), None)
         return next((o for o in self._orders.all() if o.has_plain and bytes.fromhex(ref.sha256) in self._digests(o)), None)
 
     def _digests(self, order: Order) -> frozenset[bytes]:
@@ -193,12 +193,6 @@ def _waiting(command: EraseFrames) -> Order:
 
 def _covers(span: Span, device_id: str, at_us: int) -> bool:
     return span.device_id == device_id and span.from_us <= at_us < span.to_us
-
-
-def _names(span: Span, ref: BlobRef) -> bool:
-    """Whether the key of a blob is of a capture in the span."""
-    at_us = moment_of(ref, span.device_id)
-    return at_us is not None and span.from_us <= at_us < span.to_us
 
 
 def _rules_of(blobs: BlobStore) -> tuple[ExpiryRule, ...]:

@@ -25,6 +25,7 @@ from schemas.events import (
     EraseFrames,
     ErasureRefused,
     FrameAccepted,
+    FrameCaptured,
     FramesErased,
     QualityMeasured,
     ResultCorrected,
@@ -40,6 +41,7 @@ from streams.publishing import FramePublisher, IncomingFrame
 from streams.records import Outgoing
 from streams.sealed_blobs import SealedBlobs
 from tests.given import AT_US, cause
+from topology.blob_check import check_blobs
 
 SCHEMAS = FixedSchemas()
 SECOND_US = 1_000_000
@@ -222,6 +224,33 @@ def test_bytes_that_another_frame_names_are_kept_and_said() -> None:
     assert world.readable() == [0, 1, 2, 3, 4, 5, 6, 20]
     second = world.carry_out(world.order(20, 21, order_id="GDPR-18", device="gate-2"))
     assert second.kept_sha256 == (shared,), "the other device's frame names it still"
+
+
+def test_what_a_record_names_of_another_device_stays() -> None:
+    """Whoever writes to the log may name any bytes: an order about his frame takes nothing from the one whose bytes they are."""
+    world = bench()
+    theirs = world.frames["gate-2", 5]
+    forged = replace(world.frames["gate-1", 4], frame_id=ids.frame_id("gate-1", "forged", 0), blob=theirs.blob)
+    world.append(FrameCaptured(event_id=EventId("forged"), frame=forged, received_at_us=AT_US, channel="sdk"))
+    event = world.carry_out(world.order(3, 7))
+    assert world.readable() == [0, 1, 2, 7, 8, 9]
+    assert world.readable("gate-2") == list(range(10))
+    assert (event.frames_count, event.kept_sha256) == (5, (theirs.blob.sha256,))
+    assert [k.split("/")[0] for k in event.key_ids] == ["gate-1"]
+
+
+def test_kept_bytes_that_are_lost_later_are_missing() -> None:
+    """The order did not remove what another frame names: that it is gone is for somebody to look into."""
+    world = bench(encrypted=False)
+    asyncio.run(world.publish("gate-1", [20], image="the same"))
+    asyncio.run(world.publish("gate-2", [20], image="the same"))
+    shared = world.frames["gate-2", 20].blob
+    world.carry_out(world.order(7, 30))
+    checked = check_blobs(world.log, world.store(), SCHEMAS, read=True)
+    assert (checked.missing, checked.erased, checked.not_erased) == ((), {"GDPR-17": 3}, ())
+    world.store().discard(shared)
+    checked = check_blobs(world.log, world.store(), SCHEMAS, read=True)
+    assert (checked.missing, checked.erased) == ((shared.sha256,), {"GDPR-17": 3})
 
 
 def test_encrypted_and_plain_together() -> None:
