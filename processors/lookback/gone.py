@@ -12,7 +12,7 @@ from processors.lookback.erasure import Span, frames_of
 from schemas.catalogue import COMMANDS, ERASURES
 from schemas.codec import Schemas, decode
 from schemas.envelope import rfc3339
-from schemas.errors import BlobErasedError, BlobGoneError, ContractError
+from schemas.errors import BlobErasedError, BlobGoneError, ContractError, HindsightError
 from schemas.events import EraseFrames, ErasureRefused, FramesErased
 from schemas.types import BlobRef, FrameRef
 from streams.blob_names import name_of
@@ -99,14 +99,21 @@ def why_gone(past: Past, frame: FrameRef) -> str:
     return _by_rule(_rules_of(past.blobs), frame.blob) or "not in the blob store, and nothing on the log says why"
 
 
-def erased_by(log: EventLog, schemas: Schemas, frame: FrameRef | None) -> str:
-    """The order that a frame falls under, as a sentence without its full stop, from the log alone; empty when there is none.
+def erased_by(past: Past, frame: FrameRef | None) -> str:
+    """The order by which a frame's bytes are gone, as a sentence without its full stop; empty when there is none, or when they
+    came after it and can be read. Where the blob store cannot be asked, the log alone says it.
 
     Raises:
         LogUnavailableError: the log does not answer.
     """
-    order = None if frame is None else Orders(log, schemas).of(frame.device_id, frame.captured_at_us)
-    return "" if order is None else order.sentence
+    order = None if frame is None else Orders(past.log, past.schemas).of(frame.device_id, frame.captured_at_us)
+    if frame is None or order is None:
+        return ""
+    try:
+        is_there = order.erased_at_us is not None and past.blobs.exists(frame.blob)
+    except HindsightError:
+        is_there = False
+    return "" if is_there else order.sentence
 
 
 class TellingBlobs:

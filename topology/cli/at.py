@@ -141,7 +141,7 @@ def _device(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snaps
         progress=_progress(),
     )
     is_known = found.frames.last_frame is not None or found.frames.last_rejected is not None
-    erased = erased_by(past.log, past.schemas, found.frames.last_frame)
+    erased = erased_by(past, found.frames.last_frame)
     plain = {"source": past.source, **to_plain(found), "last_frame_erased": erased}
     return device_lines(found, asked.zone, erased), plain, is_known
 

@@ -12,7 +12,9 @@ from processors.emit import key_of
 from processors.erase.core import Erased, Refused
 from processors.erase.step import EraseStep
 from processors.lookback.erasure import Span, derived_from, digest_of_list, ends_of
+from processors.lookback.explain import explain
 from processors.lookback.gone import TellingBlobs, erased_by, why_gone
+from processors.lookback.tree import lines, tree
 from processors.release.loader import command_record
 from processors.release.step import ReleaseStep
 from schemas import ids
@@ -270,6 +272,7 @@ def test_an_order_is_done_again_for_what_came_late() -> None:
     first = world.carry_out(world.order(0, 30))
     asyncio.run(world.publish("gate-1", [20]))
     assert world.readable() == [20]
+    assert erased_by(world.past(), world.frames["gate-1", 20]) == "", "it came after the order, and can be read"
     again = world.carry_out(world.order(0, 30))
     assert world.readable() == []
     assert (first.frames_count, again.frames_count) == (10, 11)
@@ -342,8 +345,11 @@ def test_whoever_reads_is_told_which_order(encrypted: bool) -> None:
         world.past().blobs.get(frame.blob)
     assert (raised.value.order_id, raised.value.erased_at_us) == ("GDPR-17", ERASED_AT_US)
     assert why_gone(world.past(), frame).startswith("erased by order GDPR-17 at 2026-09-21T15:13:20")
-    assert erased_by(world.log, SCHEMAS, frame).startswith("erased by order GDPR-17")
-    assert erased_by(world.log, SCHEMAS, other) == ""
+    assert erased_by(world.past(), frame).startswith("erased by order GDPR-17")
+    assert erased_by(world.past(), other) == ""
+    explained = explain(world.past(), frame.frame_id)
+    assert "erased by order GDPR-17" in explained.blob_gone
+    assert any("blob gone: " in line and "erased by order GDPR-17" in line for line in lines(tree(explained, str)))
     world.store().discard(other.blob)
     assert why_gone(world.past(), other) == "not in the blob store, and nothing on the log says why"
     with pytest.raises(BlobGoneError) as gone:
