@@ -9,7 +9,9 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from processors.snapshots.manifest import fold_of
 from processors.views.catalogue import VIEWS
 from schemas.catalogue import (
     ASSESSMENTS,
@@ -142,25 +144,40 @@ def parts_of(past: Past, blob: BlobRef) -> tuple[BlobRef, ...]:
         ContractError: the manifest is gone, damaged, or is none.
         BlobStoreUnavailableError: the store does not answer.
     """
+    return _parts(_manifest(past, blob), blob)
+
+
+def _manifest(past: Past, blob: BlobRef) -> Any:
     content = past.blobs.get(blob)
     try:
         if content[:2] == b"\x1f\x8b":
             content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, _MOST_MANIFEST_BYTES)
-        parts = json.loads(content)["pieces"]
+        return json.loads(content)
+    except (ValueError, zlib.error, gzip.BadGzipFile, RecursionError) as error:
+        raise ContractError(f"blob {blob.sha256} is not the manifest of a snapshot: {error!r}") from error
+
+
+def _parts(manifest: Any, blob: BlobRef) -> tuple[BlobRef, ...]:
+    try:
         return tuple(
             BlobRef(sha256=str(part["sha256"]), size_bytes=int(part["size_bytes"]), media_type="application/octet-stream")
-            for part in parts
+            for part in manifest["pieces"]
             if part is not None
         )
-    except (ValueError, TypeError, KeyError, zlib.error, gzip.BadGzipFile, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise ContractError(f"blob {blob.sha256} is not the manifest of a snapshot: {error!r}") from error
 
 
 def _whole(taken: SnapshotTaken, past: Past) -> tuple[BlobRef, ...] | None:
-    """The blobs of a snapshot; None when one of them is not to be had."""
+    """The blobs of a snapshot; None when one of them is not to be had, or another version of the view made it."""
     try:
-        parts = parts_of(past, taken.blob)
-        return (taken.blob, *parts) if all(past.blobs.exists(part) for part in parts) else None
+        manifest = _manifest(past, taken.blob)
+        parts = _parts(manifest, taken.blob)
+        if manifest.get("fold", fold_of(VIEWS[taken.view])) != fold_of(VIEWS[taken.view]):
+            return None
+        for part in parts:
+            past.blobs.get(part)  # one that is damaged is there, and states cannot start from it
+        return (taken.blob, *parts)
     except (BlobGoneError, DigestError, ContractError):
         return None
 
