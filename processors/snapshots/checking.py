@@ -14,10 +14,12 @@ from processors.snapshots.manifest import Kept, Manifest, fold_of
 from processors.snapshots.reading import Snapshots
 from processors.snapshots.taking import piece_ref, take
 from processors.views.catalogue import View
+from schemas.catalogue import RELEASES
 from schemas.codec import Schemas
 from schemas.errors import ContractError
 from schemas.types import BlobRef
 from streams.blobs import digest
+from streams.past import Scope
 from streams.ports import BlobScope, BlobStore, EventLog
 
 EQUAL, DIFFERENT, DAMAGED, INTACT, OTHER = "equal", "different", "damaged", "intact", "other version"
@@ -39,20 +41,28 @@ class Checked:
         return self.verdict in (EQUAL, INTACT, OTHER)
 
 
-def check(view: View[Any], log: EventLog, schemas: Schemas, blobs: BlobStore, partition: int) -> Iterator[Checked]:
+def check(
+    view: View[Any], log: EventLog, schemas: Schemas, blobs: BlobStore, partition: int, *, scope: Scope | None = None
+) -> Iterator[Checked]:
     """Every kept snapshot of a view's partition, the oldest first.
 
+    Args:
+        scope: Where the log is that of a bundle: snapshots that it does not hold are none of it, and one that leaves devices
+            out has not all that the snapshots count.
     Raises:
         LogUnavailableError, BlobStoreUnavailableError: no answer.
     """
     reading, notes = Snapshots(log, schemas, blobs), list[str]()
     names = sorted(reading.names(view, partition, notes), key=lambda one: one.offset)
+    if scope is not None:
+        names, notes = [name for name in names if blobs.exists(name.ref())], []
     said = {one.taken.blob.sha256: one.taken.digest for one in announced(log, schemas, view.name, partition)}
     if reading.away is not None:
         raise reading.away
     for note in notes:
         yield Checked(view=view.name, partition=partition, offset=-1, keys_count=0, verdict=DAMAGED, detail=note)
-    checking = _Checking(view, log, schemas, blobs, partition)
+    lacks_devices = scope is not None and scope.devices is not None and view.topic != RELEASES
+    checking = _Checking(view, log, schemas, blobs, partition, lacks_devices=lacks_devices)
     for name in names:
         if name.fold != fold_of(view):
             yield _checked(view, partition, name, None, OTHER, "another version of the view made it")
@@ -63,7 +73,10 @@ def check(view: View[Any], log: EventLog, schemas: Schemas, blobs: BlobStore, pa
 class _Checking:
     """What was found sound so far."""
 
-    def __init__(self, view: View[Any], log: EventLog, schemas: Schemas, blobs: BlobStore, partition: int) -> None:
+    def __init__(
+        self, view: View[Any], log: EventLog, schemas: Schemas, blobs: BlobStore, partition: int, *, lacks_devices: bool
+    ) -> None:
+        self._lacks_devices = lacks_devices
         self._view, self._log, self._schemas, self._blobs, self._partition = view, log, schemas, blobs, partition
         self._sound: Manifest | None = None
         self._pieces: set[str] = set()
@@ -91,6 +104,8 @@ class _Checking:
             self._pieces.add(piece.sha256)
 
     def _against_the_log(self, manifest: Manifest) -> tuple[str, str]:
+        if self._lacks_devices:
+            return INTACT, "the bundle leaves out devices that it counts"
         earliest = self._log.bounds(self._view.topic, self._partition).earliest
         base = self._sound
         if base is not None and (base.offset < earliest or len(base.pieces) > len(manifest.pieces)):

@@ -41,6 +41,8 @@ def list_(names: Names = None, tz: ZoneOption = None, bundle: BundleOption = Non
         for view in _chosen(names):
             for partition in past.log.partitions(view.topic):
                 for one in sorted(reading.names(view, partition, notes), key=lambda n: n.offset):
+                    if past.scope is not None and not past.blobs.exists(one.ref()):
+                        continue  # it was kept then, and is not in the bundle
                     found.append(
                         {
                             "view": view.name,
@@ -111,7 +113,7 @@ def check(names: Names = None, bundle: BundleOption = None, format: FormatOption
     with open_past(load().settings, bundle) as past:
         for view in _chosen(names):
             for partition in past.log.partitions(view.topic):
-                found += checking.check(view, past.log, past.schemas, past.blobs, partition)
+                found += checking.check(view, past.log, past.schemas, past.blobs, partition, scope=past.scope)
     if format is Format.JSON:
         typer.echo(as_json([asdict(one) for one in found]))
     else:

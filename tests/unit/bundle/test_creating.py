@@ -10,6 +10,11 @@ from pathlib import Path
 import pytest
 
 from processors.lookback.at import device_at, view_at
+from processors.lookback.known import known_at
+from processors.snapshots import checking
+from processors.snapshots.keeping import Keeper, Ports, Rules
+from processors.snapshots.reading import Snapshots
+from processors.snapshots.thinning import Policy
 from processors.views.catalogue import VIEWS
 from schemas.catalogue import ASSESSMENTS, COMMANDS, DEAD_LETTERS, FRAMES, INFERENCES, MONITORING, RELEASES, RESULTS
 from schemas.errors import BlobGoneError, BundleError, ContractError, DecodeError, DigestError
@@ -407,3 +412,54 @@ def test_a_log_that_is_cut_meanwhile_is_found_out(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="were removed while"):
         bundled(past, tmp_path / "a.hsb")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_states_start_from_a_snapshot_that_can_be_read(tmp_path: Path) -> None:
+    """One that another version of the view made, or of which a piece is damaged, is passed over, as a look back does."""
+    world = run_of(["gate-1"], 20, partitions=1)
+    view, rules = VIEWS["device_frames"], Rules(every_events=5, every_ms=10**9, policy=Policy())
+    ports = Ports(log=world.log, schemas=world.schemas, blobs=world.blobs, append=world.raw, clock=lambda: world.now_us)
+    made = Keeper(view, 0, ports, rules).take_now()
+    for sequence in range(20, 30):
+        world.pass_by("gate-1", sequence)
+    damaged = Keeper(view, 0, ports, rules).take_now()
+    for sequence in range(30, 40):
+        world.pass_by("gate-1", sequence)
+    assert Keeper(replace(view, version=view.version + 1), 0, ports, rules).take_now() is not None
+    assert made is not None
+    assert damaged is not None
+    assert damaged.pieces[0] is not None
+    world.blobs.contents[damaged.pieces[0].sha256] = b"something else"
+    world.pass_by("gate-1", 40)
+    from_us = world.now_us + 1000
+    world.pass_by("gate-1", 41)
+    path = tmp_path / "a.hsb"
+    manifest = bundled(world.past(), path, from_us=from_us, to_us=world.now_us)
+    assert [(s.view, s.offset) for s in manifest.about.snapshots] == [("device_frames", made.offset)]
+    with open_bundle(path) as past:
+        reading = Snapshots(past.log, past.schemas, past.blobs)
+        known = known_at(past.log, past.schemas, view, "gate-1", world.now_us, snapshots=reading)
+        assert known.state == known_at(world.log, world.schemas, view, "gate-1", world.now_us).state
+
+
+@pytest.mark.parametrize("devices", [None, ["gate-1"]], ids=["all", "one"])
+def test_snapshots_in_a_bundle_are_sound(tmp_path: Path, devices: list[str] | None) -> None:
+    """Those that were kept beside and are not in it are not called damaged, nor those different that count other devices."""
+    world = World(partitions=1)
+    ports = Ports(log=world.log, schemas=world.schemas, blobs=world.blobs, append=world.raw, clock=lambda: world.now_us)
+    view, from_us = VIEWS["device_frames"], 0
+    for sequence in range(40):
+        world.pass_by("gate-1", sequence)
+        world.pass_by("gate-2", sequence)
+        if sequence % 8 == 7:
+            keeper = Keeper(view, 0, ports, Rules(every_events=10, every_ms=10**9, policy=Policy()))
+            while keeper.step() is not None:
+                pass
+        from_us = world.now_us if sequence == 20 else from_us
+    path = tmp_path / "a.hsb"
+    bundled(world.past(), path, from_us=from_us, to_us=world.now_us, devices=devices)
+    with open_bundle(path) as past:
+        found = list(checking.check(view, past.log, past.schemas, past.blobs, 0, scope=past.scope))
+    assert len(found) > 2
+    assert all(one.is_good for one in found)
+    assert (found[-1].verdict == checking.EQUAL) is (devices is None)
