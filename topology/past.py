@@ -31,7 +31,7 @@ def open_past(settings: Settings, bundle: Path | None, *, side_by_side: bool = F
         from streams.bundle import open_bundle
 
         with open_bundle(bundle) as past:
-            yield replace(past, blobs=TellingBlobs(past.blobs, past.log, past.schemas))
+            yield replace(past, blobs=TellingBlobs(past.blobs, past.log, past.schemas, by_digest=True))
         return
     log = wiring.event_log(settings, side_by_side=side_by_side)
     try:

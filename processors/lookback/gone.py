@@ -36,6 +36,7 @@ class Order:
     erased_at_us: int | None
     has_plain: bool
     frames_offsets: tuple[int, ...]
+    key_ids: frozenset[str] = frozenset()
 
     @property
     def sentence(self) -> str:
@@ -121,11 +122,20 @@ class TellingBlobs:
 
     Args:
         rules: Asks the store for its own rules of removal.
+        by_digest: Whether the store knows bytes by their digest alone, as a bundle does: then those of an erased frame may lie
+            there for the sake of another one with the same picture, and the erased frame has none all the same.
     """
 
     def __init__(
-        self, blobs: BlobStore, log: EventLog, schemas: Schemas, rules: Callable[[], tuple[ExpiryRule, ...]] = tuple
+        self,
+        blobs: BlobStore,
+        log: EventLog,
+        schemas: Schemas,
+        rules: Callable[[], tuple[ExpiryRule, ...]] = tuple,
+        *,
+        by_digest: bool = False,
     ) -> None:
+        self._by_digest = by_digest
         self._blobs = blobs
         self._log = log
         self._schemas = schemas
@@ -137,10 +147,12 @@ class TellingBlobs:
         return self._blobs.put(content, media_type, scope=scope)
 
     def exists(self, ref: BlobRef) -> bool:
-        return self._blobs.exists(ref)
+        return self._blobs.exists(ref) and not self._lost_its_key(ref)
 
     def get(self, ref: BlobRef) -> bytes:
         try:
+            if self._lost_its_key(ref):
+                raise BlobGoneError(f"blob {ref.sha256}: its key was destroyed")
             return self._blobs.get(ref)
         except BlobErasedError:
             raise
@@ -165,6 +177,12 @@ class TellingBlobs:
             return next((o for o in self._orders.all() if o.span.is_key_of(ref)), None)
         return next((o for o in self._orders.all() if o.has_plain and bytes.fromhex(ref.sha256) in self._digests(o)), None)
 
+    def _lost_its_key(self, ref: BlobRef) -> bool:
+        if not self._by_digest or ref.key_id is None:
+            return False
+        key_id = ref.key_id.rpartition("/")[0]
+        return any(key_id in o.key_ids and o.span.is_key_of(ref) for o in self._orders.all())
+
     def _digests(self, order: Order) -> frozenset[bytes]:
         if order.order_id not in self._plain:
             found = (f.blob for f in frames_of(self._log, self._schemas, order.span))
@@ -183,6 +201,7 @@ def _done(events: list[FramesErased]) -> Order:
         erased_at_us=first.erased_at_us,
         has_plain=any(e.removed_count for e in events),
         frames_offsets=events[-1].frames_offsets,
+        key_ids=frozenset(key_id for e in events for key_id in e.key_ids),
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,8 +43,11 @@ from streams.ports import ExpiryRule
 from streams.publishing import FramePublisher, IncomingFrame
 from streams.records import Outgoing
 from streams.sealed_blobs import SealedBlobs
+from tests.bundles import bundled
 from tests.given import AT_US, cause
 from topology.blob_check import check_blobs
+from topology.past import open_past
+from topology.settings import Settings
 
 SCHEMAS = FixedSchemas()
 SECOND_US = 1_000_000
@@ -355,6 +359,22 @@ def test_whoever_reads_is_told_which_order(encrypted: bool) -> None:
     with pytest.raises(BlobGoneError) as gone:
         world.past().blobs.get(other.blob)
     assert not isinstance(gone.value, BlobErasedError)
+
+
+def test_a_bundle_gives_nothing_that_was_erased(tmp_path: Path) -> None:
+    """It knows bytes by their digest: the same picture of another device is in it, and is no answer for the erased frame."""
+    world = bench()
+    asyncio.run(world.publish("gate-1", [20, 21], image="the same"))
+    asyncio.run(world.publish("gate-2", [20], image="the same"))
+    world.carry_out(world.order(20, 21))
+    bundled(world.past(), tmp_path / "a.hsb")
+    with open_past(Settings(), tmp_path / "a.hsb") as past:
+        erased = world.frames["gate-1", 20]
+        with pytest.raises(BlobErasedError, match="was erased by order GDPR-17"):
+            past.blobs.get(erased.blob)
+        assert why_gone(past, erased).startswith("erased by order GDPR-17")
+        for frame in (world.frames["gate-1", 21], world.frames["gate-2", 20]):
+            assert past.blobs.get(frame.blob) == b"the same"
 
 
 def test_a_refused_order_explains_nothing() -> None:
