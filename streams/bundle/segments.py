@@ -14,7 +14,7 @@ from streams.records import Record
 
 RAW_BYTES = 4 * 2**20
 MOST_RAW_BYTES = 64 * 2**20
-MOST_ITEMS = 65_536
+MOST_ITEMS = MOST_HEADERS = 65_536
 _LEVEL = 3
 _FIXED = struct.Struct(">BQq")
 _LENGTHS = struct.Struct(">iiI")
@@ -88,6 +88,8 @@ def items(raw: bytes, topic: str, partition: int, entry: str) -> Iterator[Item]:
                 raise BundleError(f"an item of kind {kind} is not known", entry=entry)
             key_length, value_length, headers_count = _LENGTHS.unpack_from(raw, at)
             at += _LENGTHS.size
+            if headers_count > MOST_HEADERS:
+                raise BundleError(f"a record with {headers_count} headers is none", entry=entry)
             key, at = _taken(raw, at, key_length)
             value, at = _taken(raw, at, value_length)
             headers = []

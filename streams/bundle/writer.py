@@ -19,7 +19,7 @@ from streams.bundle import layout
 from streams.bundle.blobs import GONE, MOST_REASON_BYTES, ROW, STORED, Row, unpack_row
 from streams.bundle.layout import BLOCK, END_MARK, INDEX, MANIFEST, MISSING, SIGNATURE, EndMark, Entry
 from streams.bundle.manifest import FORMAT, VERSION, About, Blobs, Manifest, Partition, Segment, UnknownIds, WriterSchema, render
-from streams.bundle.segments import MOST_ITEMS, MOST_RAW_BYTES, RAW_BYTES, Item, LeftOut, compress, frame
+from streams.bundle.segments import MOST_HEADERS, MOST_ITEMS, MOST_RAW_BYTES, RAW_BYTES, Item, LeftOut, compress, frame
 from streams.bundle.signing import Signer
 from streams.records import Bounds, Record
 
@@ -78,7 +78,7 @@ class BundleWriter:
         pending = _Pending()
         for item in items:
             framed = frame(item)
-            if len(framed) > MOST_RAW_BYTES:
+            if len(framed) > MOST_RAW_BYTES or (isinstance(item, Record) and len(item.headers) > MOST_HEADERS):
                 self.too_long_count += 1
                 item = LeftOut(offset=item.offset, appended_at_ms=item.appended_at_ms)
                 framed = frame(item)

@@ -22,6 +22,7 @@ from schemas.events import FrameCaptured, ModelRegistered, PromoteRelease, Relea
 from schemas.types import BlobRef, EventId, ModelFile, ReleaseStep, SourcePosition
 from streams.bundle import open_bundle, verify_bundle
 from streams.bundle.manifest import Manifest
+from streams.bundle.segments import MOST_HEADERS, frame, items
 from streams.past import Past
 from streams.records import Bounds, Outgoing, Position, Record
 from tests.bundles import PIPELINE, START_US, World, bundled, run_of
@@ -463,3 +464,18 @@ def test_snapshots_in_a_bundle_are_sound(tmp_path: Path, devices: list[str] | No
     assert len(found) > 2
     assert all(one.is_good for one in found)
     assert (found[-1].verdict == checking.EQUAL) is (devices is None)
+
+
+def test_headers_without_end_are_left_out_and_refused(tmp_path: Path) -> None:
+    """Empty headers cost eight bytes that compress to nothing, and half a gigabyte once they are objects."""
+    world = World(partitions=1)
+    world.raw(Outgoing(topic=FRAMES, key=b"gate-1", value=b"x", headers=()))
+    (record,) = world.log._records[FRAMES, 0]
+    many = replace(record, headers=(("", b""),) * (MOST_HEADERS + 1))
+    world.log._records[FRAMES, 0] = [replace(many, headers=many.headers[1:]), replace(many, offset=1)]
+    path = tmp_path / "a.hsb"
+    assert bundled(world.past(), path).about.too_long_count == 1
+    with open_bundle(path) as past:
+        assert held(past, FRAMES) == [0]
+    with pytest.raises(BundleError, match="a record with 65537 headers"):
+        list(items(frame(many), FRAMES, 0, "a segment"))
