@@ -81,3 +81,11 @@ def test_a_bundle_knows_its_own_pipeline(bundle: tuple[Path, str]) -> None:
     path, moment = bundle
     said = hindsight("why-not", "--device", "gate-1", "--at", moment, "--bundle", str(path)).stdout
     assert f"releases of {PIPELINE} as known at the moment" in said
+
+
+def test_nothing_is_said_to_be_absent_of_a_time_that_a_bundle_does_not_hold(bundle: tuple[Path, str]) -> None:
+    """After its end a bundle knows of no frame: that is no evidence that none came."""
+    path, _ = bundle
+    found = hindsight("why-not", "--device", "gate-1", "--at", "2026-10-01T00:00:00Z", "--bundle", str(path))
+    assert isinstance(found.exception, ContractError)
+    assert "is outside of" in str(found.exception)
