@@ -2,18 +2,18 @@
 
 Windows are sampled over the whole time to see that there is a change at all and where it lies roughly; then the interval
 is halved, each time by a window large enough to tell one share from the other; the last piece is read whole. So a log of
-any length costs some thousands of reads; a device that is rare among others of its partition costs as many times more, and
-where it is silent its partition is read on to where it is not.
+any length costs some thousands of reads, and some times as many where frames of one passage are alike, since each then proves
+less; a device that is rare among others of its partition costs as many times more, and where it is silent its partition is
+read on to where it is not. `passages` says what frames prove; `changed` puts the answer together.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from processors.lookback.rates import Rate, first_split, for_second, rate, smoothed
+from processors.lookback.changed import Bisection, changed, holds_of, once, same, slow, weak
+from processors.lookback.passages import SUGGESTIVE, UNLIKE, Alike, first_change, likeness, passages_count, weights
+from processors.lookback.rates import for_second, smoothed
 from processors.lookback.sampling import Row, Sampler
-from processors.lookback.scan import Place, Say
-from processors.lookback.suspects import Suspect, suspects
+from processors.lookback.scan import Say
 from processors.lookback.where import parse_where
 from processors.rules.contract import Rules
 from streams.past import Past
@@ -21,45 +21,11 @@ from streams.past import Past
 _WINDOWS = 9
 _WINDOW_ROWS = 64
 _WINDOW_ROWS_MOST = 512
+_WIDER_MOST = 4
+# Eleven passages of which the first are all so and the last all otherwise are the fewest that prove a change.
+_PASSAGES_FEW = 11
 _WHOLE = 1200
 _SURE = 4.6  # odds of 100 to 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstDiffering:
-    """The first result of the new kind."""
-
-    position: Place
-    result_id: str
-    frame_id: str
-    device: str
-    sequence: int
-    said: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bisection:
-    """Where results changed. `found` is False when they did not; then `before` is the share of them all.
-
-    `records_read` counts what was read of `records_count` results with as many inferences.
-    """
-
-    source: str
-    where: str
-    device: str | None
-    from_us: int
-    to_us: int
-    found: bool
-    verdict: str
-    before: Rate
-    after: Rate | None
-    last_before: Place | None
-    first_after: Place | None
-    first_differing: FirstDiffering | None
-    suspects: tuple[Suspect, ...]
-    changes_again: bool
-    records_read: int
-    records_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +36,8 @@ class _Rough:
     high: int
     before: list[Row]
     after: list[Row]
+    alike: Alike
+    wider: int
 
 
 def bisect(
@@ -86,7 +54,7 @@ def bisect(
     """The first change of how often a condition holds, between two moments.
 
     Args:
-        where: A condition over results; see `where` and `sampling.FIELDS`.
+        where: A condition over results; see `where` and `fields.FIELDS`.
         pipeline: Whose releases are suspects.
         device: Only this device's results.
         rules: What to ask which of a frame's readings is meant by label, kind and confidence.
@@ -100,19 +68,40 @@ def bisect(
     if sampler.count <= _WHOLE:
         piece = sampler.all_between(*sampler.line())
         sampler.hold_names()
-        return _answer(past, sampler, pipeline, piece, first_split(_holds(piece)), [])
+        at = first_change(piece)
+        return changed(past, sampler, pipeline, piece, at) if at is not None else _unproved(past, sampler, pipeline, piece)
     say(f"{sampler.count} results in the window; sampling them")
-    places, windows = _windows(sampler)
+    places, windows = _windows(sampler, _WINDOW_ROWS)
     sampler.hold_names()
-    rough = _roughly(sampler, places, windows)
+    wider = _wider([r for w in windows for r in w])
+    if wider > 1:
+        places, windows = _windows(sampler, wider * _WINDOW_ROWS)
+    sampled = once([r for w in windows for r in w])
+    rough = _roughly(sampler, places, windows, wider)
     if rough is None:
-        return _answer(past, sampler, pipeline, [r for w in windows for r in w], None, [])
+        return same(past, sampler, sampled)
     piece = _narrowed(sampler, rough, say)
-    at = first_split(_holds(piece))
-    return _slow(past, sampler, rough) if at is None else _answer(past, sampler, pipeline, piece, at, windows)
+    at = first_change(piece)
+    if at is None:
+        return slow(past, sampler, rough.before, rough.after)
+    return changed(past, sampler, pipeline, piece, at, sampled)
 
 
-def _windows(sampler: Sampler) -> tuple[list[int], list[list[Row]]]:
+def _unproved(past: Past, sampler: Sampler, pipeline: str, piece: list[Row]) -> Bisection:
+    """No change; or one that frames show, and too few passages prove."""
+    is_few = passages_count(piece) < _PASSAGES_FEW
+    at = first_change(piece, UNLIKE) if is_few else first_change(piece, least=SUGGESTIVE)
+    return same(past, sampler, piece) if at is None else weak(past, sampler, pipeline, piece, at)
+
+
+def _wider(rows: list[Row]) -> int:
+    """How many times as many rows it takes where they are alike."""
+    rows = once(rows)
+    worth = sum(weights(rows, likeness(rows)))
+    return min(_WIDER_MOST, round(len(rows) / worth)) if rows else 1
+
+
+def _windows(sampler: Sampler, size: int) -> tuple[list[int], list[list[Row]]]:
     """Windows all over the line with their places, the last one at its very end."""
     first, last = sampler.line()
     places = [first + (last - first) * n // _WINDOWS for n in range(_WINDOWS)]
@@ -120,147 +109,47 @@ def _windows(sampler: Sampler) -> tuple[list[int], list[list[Row]]]:
     for place in places:
         known = windows[-1] if windows else None
         is_far = known is not None and (not known or sampler.place_of(known[0]) >= place)
-        windows.append(known if is_far and known is not None else sampler.window(place, _WINDOW_ROWS))
-    return [*places, last], [*windows, sampler.before(last, _WINDOW_ROWS) if windows[0] else []]
+        windows.append(known if is_far and known is not None else sampler.window(place, size))
+    return [*places, last], [*windows, sampler.before(last, size) if windows[0] else []]
 
 
-def _roughly(sampler: Sampler, places: list[int], windows: list[list[Row]]) -> _Rough | None:
+def _roughly(sampler: Sampler, places: list[int], windows: list[list[Row]], wider: int) -> _Rough | None:
     """Between which places the share first changes; None when it does not."""
     window_of = {row.result_id: n for n, rows in reversed(list(enumerate(windows))) for row in rows}
-    rows = _once([row for window in windows for row in window])
-    at = first_split(_holds(rows))
+    rows = once([row for window in windows for row in window])
+    at = first_change(rows)
     if at is None:
         return None
-    later = first_split(_holds(rows[at:]))
+    later = first_change(rows[at:])
     # The cut may lie within a window, or anywhere between the last row of one and the first of the next.
     n = window_of[rows[at].result_id]
     after = rows[at:] if later is None else rows[at : at + later]
     low = max((p for p in places if p <= sampler.place_of(rows[at - 1])), default=places[0])
     high = min((p for p in places if p > sampler.place_of(rows[at])), default=places[-1])
     low, high = min(low, places[max(0, n - 1)]), max(high, places[min(n + 1, len(places) - 1)])
-    return _Rough(low=low, high=high, before=rows[:at], after=after)
+    return _Rough(low=low, high=high, before=rows[:at], after=after, alike=likeness(rows[: at + len(after)], at), wider=wider)
 
 
 def _narrowed(sampler: Sampler, rough: _Rough, say: Say) -> list[Row]:
     """Halve the interval until the rest can be read whole; gives its rows, with some from before and after."""
-    low, high, before, after = rough.low, rough.high, smoothed(_holds(rough.before)), smoothed(_holds(rough.after))
-    reach = _WINDOW_ROWS
+    low, high = rough.low, rough.high
+    reach = rough.wider * _WINDOW_ROWS
     while sampler.between(low, high) > _WHOLE // 2 and high - low > 1:
         middle = (low + high) // 2
-        rows, lean = _leaning(sampler, middle, before, after)
+        rows, lean = _leaning(sampler, middle, rough)
         reach = max(reach, len(rows))
         low, high = (low, middle) if lean > 0 or not rows else (middle, high)
         say(f"{sampler.between(low, high)} results left; {sampler.records_read} records read")
-    return _once([*sampler.before(low, reach), *sampler.all_between(low, high), *sampler.window(high, 2 * reach)])
+    return once([*sampler.before(low, reach), *sampler.all_between(low, high), *sampler.window(high, 2 * reach)])
 
 
-def _leaning(sampler: Sampler, place: int, before: float, after: float) -> tuple[list[Row], float]:
+def _leaning(sampler: Sampler, place: int, rough: _Rough) -> tuple[list[Row], float]:
     """Whether rows from a place on are of the first share (below 0) or of the second, by as many as it takes."""
-    size, known = _WINDOW_ROWS, 0
+    before, after = (smoothed(holds_of(rows), weights(rows, rough.alike)) for rows in (rough.before, rough.after))
+    size, known = rough.wider * _WINDOW_ROWS, 0
     while True:
         rows = sampler.window(place, size)
-        lean = for_second(_holds(rows), before, after)
-        if abs(lean) >= _SURE or size >= _WINDOW_ROWS_MOST or len(rows) <= known:
+        lean = for_second(holds_of(rows), weights(rows, rough.alike), before, after)
+        if abs(lean) >= _SURE or size >= rough.wider * _WINDOW_ROWS_MOST or len(rows) <= known:
             return rows, lean
         size, known = size * 2, len(rows)
-
-
-def _answer(past: Past, sampler: Sampler, pipeline: str, piece: list[Row], at: int | None, windows: list[list[Row]]) -> Bisection:
-    if at is None:
-        whole = rate(_holds(_once(piece)))
-        verdict = f"no change was found: it holds for {_share(whole)}" if whole.count else "there are no results in the window"
-        return Bisection(
-            **_told(past, sampler),
-            found=False,
-            verdict=verdict,
-            before=whole,
-            after=None,
-            last_before=None,
-            first_after=None,
-            first_differing=None,
-            suspects=(),
-            changes_again=False,
-        )
-    edge = _key(piece[at])
-    everything = _once([*piece, *(r for w in windows for r in w)])
-    later = [r for r in everything if _key(r) >= edge]
-    again = first_split(_holds(later))
-    found = suspects(past, pipeline, _near(piece, at))
-    cause = found[0].says if found else "nothing that is recorded changed there"
-    before = [r for r in everything if _key(r) < edge]
-    return _changed(past, sampler, cause, before, later[:again], found, changes_again=again is not None)
-
-
-def _slow(past: Past, sampler: Sampler, rough: _Rough) -> Bisection:
-    """Windows differ, and between them no place does: a change that crept in."""
-    cause = "it changed slowly: the samples differ, and no one place between them does"
-    return _changed(past, sampler, cause, rough.before, rough.after, (), changes_again=False)
-
-
-def _changed(
-    past: Past,
-    sampler: Sampler,
-    cause: str,
-    earlier: list[Row],
-    later: list[Row],
-    found: tuple[Suspect, ...],
-    *,
-    changes_again: bool,
-) -> Bisection:
-    before, after = rate(_holds(earlier)), rate(_holds(later))
-    grew = after.share > before.share
-    first = next((r for r in later if r.holds == grew), later[0])
-    return Bisection(
-        **_told(past, sampler),
-        found=True,
-        verdict=f"{cause}: before it held for {_share(before)}, after it for {_share(after)}",
-        before=before,
-        after=after,
-        last_before=earlier[-1].place,
-        first_after=later[0].place,
-        first_differing=FirstDiffering(
-            position=first.place,
-            result_id=first.result_id,
-            frame_id=first.frame_id,
-            device=first.device,
-            sequence=first.sequence,
-            said=first.said,
-        ),
-        suspects=found,
-        changes_again=changes_again,
-    )
-
-
-def _told(past: Past, sampler: Sampler) -> dict[str, Any]:
-    return {
-        "source": past.source,
-        "where": sampler.where.text,
-        "device": sampler.device,
-        "from_us": sampler.from_us,
-        "to_us": sampler.to_us,
-        "records_read": sampler.records_read,
-        "records_count": sampler.count,
-    }
-
-
-def _near(piece: list[Row], at: int) -> list[Row]:
-    """Rows on both sides of a cut, no further than another change."""
-    later = first_split(_holds(piece[at:]))
-    return piece if later is None else piece[: at + later]
-
-
-def _once(rows: Sequence[Row]) -> list[Row]:
-    """Rows without those that were sampled twice, in the order of the line."""
-    return sorted({r.result_id: r for r in rows}.values(), key=_key)
-
-
-def _key(row: Row) -> tuple[int, int, int]:
-    return row.place.appended_at_us, row.place.partition, row.place.offset
-
-
-def _holds(rows: Sequence[Row]) -> list[bool]:
-    return [r.holds for r in rows]
-
-
-def _share(r: Rate) -> str:
-    return f"{r.hits} of {r.count} ({r.share:.1%}, between {r.low:.1%} and {r.high:.1%})"

@@ -1,33 +1,40 @@
-"""Shares and whether they differ: intervals by Wilson, and likelihood ratios between two shares."""
+"""Shares and how much they differ: intervals by Wilson, and likelihood ratios between two shares.
+
+Each observation has a weight, by which one that is like others counts less; `passages` gives it.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _Z95 = 1.959963984540054
-# exp(7) is about 1000: what was seen is that much likelier with a change than without one.
-_SIGNIFICANT = 7.0
+_NOTHING = 1e-9  # what is left of a sum that comes to 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """`hits` of `count`; the share lies between `low` and `high` with 95 % confidence (Wilson's interval)."""
+    """`hits` of `count` frames; the share lies between `low` and `high` with 95 % confidence (Wilson's interval).
+
+    `passages_count` is how many passages the frames are of; one that stands alone counts as a passage.
+    """
 
     hits: int
     count: int
+    passages_count: int
     share: float
     low: float
     high: float
 
 
-def rate(holds: Sequence[bool]) -> Rate:
-    """The share of what holds."""
+def rate(holds: Sequence[bool], weights: Sequence[float], passages_count: int) -> Rate:
+    """The share of what holds; the interval is that of as many independent observations as the weights add up to."""
     hits, count = sum(holds), len(holds)
-    low, high = wilson(hits, count)
-    return Rate(hits=hits, count=count, share=hits / count if count else 0.0, low=low, high=high)
+    share = hits / count if count else 0.0
+    low, high = wilson(share * sum(weights), sum(weights))
+    return Rate(hits=hits, count=count, passages_count=passages_count, share=share, low=low, high=high)
 
 
-def wilson(hits: int, count: int) -> tuple[float, float]:
+def wilson(hits: float, count: float) -> tuple[float, float]:
     """Wilson's 95 % interval for a share; all of it when nothing was counted."""
     if not count:
         return 0.0, 1.0
@@ -37,42 +44,32 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def likelihood(hits: int, count: int) -> float:
+def likelihood(hits: float, count: float) -> float:
     """Log likelihood of so many hits at their own share."""
-    misses = count - hits
-    return sum(n * math.log(n / count) for n in (hits, misses) if n)
+    return sum(n * math.log(n / count) for n in (hits, count - hits) if n > _NOTHING)
 
 
-def smoothed(holds: Sequence[bool]) -> float:
+def smoothed(holds: Sequence[bool], weights: Sequence[float]) -> float:
     """The share, kept off 0 and 1, as a model of what is to come."""
-    return (sum(holds) + 0.5) / (len(holds) + 1)
+    return (_weighed(holds, weights) + 0.5) / (sum(weights) + 1)
 
 
-def for_second(holds: Sequence[bool], first: float, second: float) -> float:
+def for_second(holds: Sequence[bool], weights: Sequence[float], first: float, second: float) -> float:
     """How much likelier the second share makes what was seen than the first, as a logarithm."""
-    hits = sum(holds)
-    misses = len(holds) - hits
+    hits = _weighed(holds, weights)
+    misses = sum(weights) - hits
     return hits * math.log(second / first) + misses * math.log((1 - second) / (1 - first))
 
 
-def splits(holds: Sequence[bool]) -> list[float]:
+def splits(holds: Sequence[bool], weights: Sequence[float]) -> list[float]:
     """For each place to cut, from 0 to the length, the gain of two shares over one."""
-    total, count = sum(holds), len(holds)
-    whole, hits, out = likelihood(total, count) if count else 0.0, 0, [0.0]
-    for at in range(1, count):
-        hits += holds[at - 1]
-        out.append(likelihood(hits, at) + likelihood(total - hits, count - at) - whole)
-    return [*out, 0.0] if count else out
+    total, count = _weighed(holds, weights), sum(weights)
+    whole, hits, seen, out = likelihood(total, count) if holds else 0.0, 0.0, 0.0, [0.0]
+    for held, weight in list(zip(holds, weights, strict=True))[:-1]:
+        hits, seen = hits + weight * held, seen + weight
+        out.append(likelihood(hits, seen) + likelihood(total - hits, count - seen) - whole)
+    return [*out, 0.0] if holds else out
 
 
-def first_split(holds: Sequence[bool]) -> int | None:
-    """Where the share first changed for good measure; None when it did not."""
-    at: int | None = None
-    stop = len(holds)
-    while stop > 1:
-        gains = splits(holds[:stop])
-        best = max(range(len(gains)), key=gains.__getitem__)
-        if gains[best] < _SIGNIFICANT:
-            return at
-        at = stop = best
-    return at
+def _weighed(holds: Sequence[bool], weights: Sequence[float]) -> float:
+    return sum(weight for held, weight in zip(holds, weights, strict=True) if held)

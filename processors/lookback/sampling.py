@@ -8,45 +8,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from processors.lookback.fields import fields_of
 from processors.lookback.scan import Entry, Place, entry_of, is_type
 from processors.lookback.where import Where
 from processors.rules.contract import Rules
 from schemas.catalogue import INFERENCES, RESULTS
 from schemas.errors import ContractError
-from schemas.events import InferenceCompleted, ResultDerived
+from schemas.events import ResultDerived
 from streams.partitioning import partition_of
 from streams.past import Past
 from streams.records import Record
 
 _RUN_GAP = 64
 _CHUNK_FIRST, _CHUNK_MOST = 64, 2000
-
-FIELDS: Mapping[str, str] = {
-    "outcome": "read, nothing_read, failed or skipped",
-    "release": "the release that read the frame",
-    "rules": "name and version of the rules",
-    "detail": "why, when it failed or was skipped",
-    "label": "text of the reading that the frame votes for; where none votes, of the surest one",
-    "kind": "that reading's kind",
-    "valid": "whether that reading verifies itself",
-    "confidence": "that reading's confidence",
-    "labels": "texts of all readings, as a list",
-    "kinds": "kinds of all readings, as a list",
-    "readings_count": "how many readings",
-    "passage_label": "what the passage says with this frame counted",
-    "passage_valid": "whether that verifies itself",
-    "detection_score": "the detector's score of that reading's place",
-    "observations_count": "how many observations of the models",
-    "candidates_count": "how many candidates were left out",
-    "duration_ms": "time of the call",
-    "attempts": "calls made",
-    "endpoint": "the inference server",
-    "failed_step": "the step that failed",
-    "error_class": "how it failed",
-    "device": "the device",
-    "session": "the device's session",
-    "sequence": "the frame's number in it",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +33,7 @@ class Row:
     device: str
     session: str
     sequence: int
+    passage: str | None
     holds: bool
     release: str
     rules: str
@@ -207,7 +182,7 @@ class Sampler:
     def _row(self, entry: Entry, inference: Any) -> Row:
         event: ResultDerived = entry.event
         thresholds = dict(getattr(inference, "parameters", {}))
-        fields = {**_fields(event, inference, self.rules), **{n: v for n, v in thresholds.items() if n not in FIELDS}}
+        fields = fields_of(event, inference, self.rules)
         self.unknown |= self.where.names - fields.keys()
         self.known |= fields.keys()
         labels = ", ".join(r.label for r in event.readings)
@@ -218,6 +193,7 @@ class Sampler:
             device=event.frame.device_id,
             session=event.frame.session_id,
             sequence=event.frame.sequence,
+            passage=event.conclusion.passage_id if event.conclusion is not None else event.frame.passage_id,
             holds=self.where.holds(fields),
             release=event.release or "none",
             rules=event.rules,
@@ -238,41 +214,6 @@ class Sampler:
             raise ContractError(
                 f"--where names {', '.join(nowhere)}, which no result here has", do=f"choose from {', '.join(sorted(self.known))}"
             )
-
-
-def _fields(event: ResultDerived, inference: Any, rules: Rules | None) -> dict[str, Any]:
-    ballot = rules.ballot(event.readings) if rules is not None else None
-    leading = ballot if ballot is not None else max(event.readings, key=lambda r: r.confidence, default=None)
-    seen = inference.observations if isinstance(inference, InferenceCompleted) else ()
-    score = next((o.detection_score for o in seen if leading is not None and o.index == leading.observation_index), None)
-    concluded = event.conclusion
-    duration_us = getattr(inference, "duration_us", None)
-    return {
-        "outcome": event.outcome,
-        "release": event.release,
-        "rules": event.rules,
-        "detail": event.detail,
-        "label": leading.label if leading is not None else None,
-        "kind": leading.kind if leading is not None else None,
-        "valid": leading.valid if leading is not None else None,
-        "confidence": leading.confidence if leading is not None else None,
-        "labels": [r.label for r in event.readings],
-        "kinds": [r.kind for r in event.readings],
-        "readings_count": len(event.readings),
-        "passage_label": concluded.label if concluded is not None else None,
-        "passage_valid": concluded.valid if concluded is not None else None,
-        "detection_score": score,
-        "observations_count": len(seen) if inference is not None else None,
-        "candidates_count": len(getattr(inference, "candidates", ())) if inference is not None else None,
-        "duration_ms": duration_us / 1000 if duration_us is not None else None,
-        "attempts": getattr(inference, "attempts", None),
-        "endpoint": getattr(inference, "endpoint", None),
-        "failed_step": getattr(inference, "failed_step", None),
-        "error_class": getattr(inference, "error_class", None),
-        "device": event.frame.device_id,
-        "session": event.frame.session_id,
-        "sequence": event.frame.sequence,
-    }
 
 
 def _time(row: Row) -> int:

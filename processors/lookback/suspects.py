@@ -1,13 +1,14 @@
 """What else changed where results changed: promotions, thresholds, restarts, loads, runtimes, drift.
 
 Inferences name how far the router had read vision.releases, so an event of releases is placed between two results exactly,
-and not by comparing clocks.
+and not by comparing clocks. A detector of drift sees a change only after a while, so what it reports up to some minutes later is
+named too, as late.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from processors.lookback.rates import splits
+from processors.lookback.passages import gains
 from processors.lookback.routing import release_history, set_by
 from processors.lookback.sampling import Row
 from processors.lookback.scan import Entry, Place, entry_of, is_type, start_of
@@ -27,6 +28,7 @@ from streams.past import Past
 # A change that explains the data this much worse than the best place to cut, as a logarithm, is still a suspect.
 _LOSS_MOST = 4.0
 _AROUND_US = 60_000_000
+_LATE_MOST_US = 900_000_000
 _DRIFTS_MOST = 5000
 _WEIGHTY = (ReleasePromoted, ReleaseRolledBack, ThresholdChanged, CanaryStarted)
 _TOLD = (*_WEIGHTY, ReleaseLoaded, ReleaseLoadFailed)
@@ -34,26 +36,30 @@ _TOLD = (*_WEIGHTY, ReleaseLoaded, ReleaseLoadFailed)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """Something that changed together with the results. `loss` is 0 where the results changed at that very place."""
+    """Something that changed together with the results. `loss` is 0 where the results changed at that very place.
+
+    `late_us` is how long after the results changed it was reported, when it lies too far from there to have been at that place.
+    """
 
     kind: str
     says: str
     loss: float
+    late_us: int = 0
     evidence: tuple[Place, ...]
 
 
 def suspects(past: Past, pipeline: str, rows: Sequence[Row]) -> tuple[Suspect, ...]:
     """What changed between two neighbouring rows at or near the best cut, the likeliest first."""
-    gains = splits([r.holds for r in rows])
-    best = max(gains)
+    gained = gains(rows)
+    best = max(gained)
     events = {e.place.offset: e for e in release_history(past, pipeline)} if rows else {}
     found: dict[tuple[str, str], tuple[int, Suspect]] = {}
-    for at, weight, suspect in (*_changes(rows, events), *_drifts(past, rows)):
-        loss = best - gains[at]
+    for at, weight, suspect in (*_changes(rows, events), *_drifts(past, rows, gained)):
+        loss = best - gained[at]
         key = (suspect.kind, suspect.says)
-        if loss <= _LOSS_MOST and (key not in found or loss < found[key][1].loss):
-            found[key] = weight, Suspect(kind=suspect.kind, says=suspect.says, loss=loss, evidence=suspect.evidence)
-    ranked = sorted(found.values(), key=lambda ws: (round(ws[1].loss, 3), ws[0], ws[1].says))
+        if (loss <= _LOSS_MOST or suspect.late_us) and (key not in found or loss < found[key][1].loss):
+            found[key] = weight, suspect if suspect.late_us else replace(suspect, loss=loss)
+    ranked = sorted(found.values(), key=lambda ws: (ws[1].late_us, round(ws[1].loss, 3), ws[0], ws[1].says))
     return tuple(suspect for _, suspect in ranked)
 
 
@@ -112,23 +118,33 @@ def _release_event(entry: Entry) -> str:
             return f"{shown(event.release)} was loaded on {shown(event.endpoint)}"
 
 
-def _drifts(past: Past, rows: Sequence[Row]) -> Iterator[tuple[int, int, Suspect]]:
-    """Drift that was reported of a device (or of anything, where several are asked) around the best cut."""
+def _drifts(past: Past, rows: Sequence[Row], gained: Sequence[float]) -> Iterator[tuple[int, int, Suspect]]:
+    """Drift of a device or release that the rows are of: around the best cut, or reported late."""
     if not rows:
         return
-    gains = splits([r.holds for r in rows])
-    middle = rows[min(max(range(len(gains)), key=gains.__getitem__), len(rows) - 1)].place.appended_at_us
+    cut = rows[min(max(range(len(gained)), key=gained.__getitem__), len(rows) - 1)].place.appended_at_us
+    subjects = {s for r in rows for s in (r.device, r.release)}
+    for entry in _drifts_between(past, cut - _AROUND_US, cut + _LATE_MOST_US):
+        event, when = entry.event, entry.place.appended_at_us
+        if not isinstance(event, DriftDetected) or event.subject not in subjects:
+            continue
+        at = next((n for n, r in enumerate(rows) if r.place.appended_at_us > when), len(rows))
+        loss, late_us = max(gained) - gained[at], when - cut
+        said = f"{event.measure} of {event.subject} drifted ({event.test} {event.statistic:g})"
+        if loss <= _LOSS_MOST or late_us < 0:
+            yield at, 2, Suspect(kind=entry.type, says=shown(said), loss=loss, evidence=(entry.place,))
+        else:
+            says = f"{shown(said)}, reported {late_us / 1_000_000:.1f} s after the results changed"
+            yield at, 2, Suspect(kind=entry.type, says=says, loss=loss, late_us=late_us, evidence=(entry.place,))
+
+
+def _drifts_between(past: Past, from_us: int, to_us: int) -> Iterator[Entry]:
     for partition in past.log.partitions(MONITORING):
-        start = start_of(past, MONITORING, partition, middle - _AROUND_US)
-        stop = past.log.offset_at(MONITORING, partition, (middle + _AROUND_US) // 1000 + 1)
+        start = start_of(past, MONITORING, partition, from_us)
+        stop = past.log.offset_at(MONITORING, partition, to_us // 1000 + 1)
         for record in past.log.read(MONITORING, partition, start, min(stop, start + _DRIFTS_MOST)):
-            if not is_type(record, "DriftDetected"):
-                continue
-            entry = entry_of(record, past)
-            if isinstance(entry.event, DriftDetected):
-                at = next((n for n, r in enumerate(rows) if r.place.appended_at_us > entry.place.appended_at_us), len(rows))
-                said = f"{entry.event.measure} of {entry.event.subject} drifted ({entry.event.test} {entry.event.statistic:g})"
-                yield at, 2, Suspect(kind=entry.type, says=shown(said), loss=0, evidence=(entry.place,))
+            if is_type(record, "DriftDetected"):
+                yield entry_of(record, past)
 
 
 def _suspect(kind: str, says: str, before: Row, after: Row) -> Suspect:

@@ -17,23 +17,24 @@ from tests.e2e.deployment import ALL, CHECKOUT, R1, R2, Deployment
 from topology import wiring
 
 PAGES = ("explain-a-result.md", "why-nothing.md", "bisect.md")
-DEVICE = "gate-9"
+ONE_TRUCK, MANY_TRUCKS = "gate-9", "gate-7"
 
 
-def publish(deployment: Deployment, images: list[bytes], first: int, passage: str) -> None:
-    """Frames of one passage through the SDK's publisher."""
+def publish(deployment: Deployment, device: str, images: list[bytes], first: int, passages: list[str]) -> None:
+    """As many frames of each passage through the SDK's publisher."""
+    each = len(images) // len(passages)
 
     async def send() -> None:
         appender = wiring.appender(deployment.settings)
         publisher = wiring.publisher(deployment.settings, to=appender, channel="sdk")
         for number, image in enumerate(images, start=first):
             frame = IncomingFrame(
-                device_id=DEVICE,
+                device_id=device,
                 session_id="monday",
                 sequence=number,
                 captured_at_us=system_clock(),
                 image=image,
-                passage_id=passage,
+                passage_id=passages[(number - first) // each],
                 labels={"lane": "2"},
             )
             await publisher.publish(frame)
@@ -44,18 +45,20 @@ def publish(deployment: Deployment, images: list[bytes], first: int, passage: st
 
 @pytest.fixture
 def incident(deploy: Deploy, tmp_path: Path) -> Deployment:
-    """One truck read by the first release, then the same pictures by the second, which loses the boxed check digit."""
+    """A truck, or six, read by the first release, then the same pictures by the second, which loses the boxed check digit."""
     pictures = tmp_path / "pictures"
     subprocess.run([sys.executable, CHECKOUT / "docs" / "tutorial" / "draw_container.py", pictures], check=True, cwd=CHECKOUT)
-    images = [p.read_bytes() for p in sorted(pictures.iterdir())] * 3
+    images = [p.read_bytes() for p in sorted(pictures.iterdir())] * 4
     deployment = deploy()
     deployment.start_workers(ALL)
     deployment.put_in_force(R1)
-    publish(deployment, images[:7], 0, "truck-1")
+    publish(deployment, ONE_TRUCK, images[:7], 0, ["truck-1"])
+    publish(deployment, MANY_TRUCKS, images, 0, [f"truck-{n}" for n in range(6)])
     deployment.drain(within_s=120)
     deployment.register(R2)
     deployment.promote(R2)
-    publish(deployment, images[:7], 7, "truck-2")
+    publish(deployment, MANY_TRUCKS, images, 12, [f"truck-{n}" for n in range(6, 12)])
+    publish(deployment, ONE_TRUCK, images[:7], 7, ["truck-2"])
     deployment.drain(within_s=120)
     return deployment
 

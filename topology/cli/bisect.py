@@ -8,7 +8,7 @@ from topology.cli.options import BundleOption, FormatOption, ZoneOption
 from topology.cli.tables import Format, as_json
 
 if TYPE_CHECKING:
-    from processors.lookback.bisect import Bisection
+    from processors.lookback.changed import Bisection
     from processors.lookback.rates import Rate
 
 
@@ -29,7 +29,7 @@ def bisect(
 ) -> None:
     """Find the first event (promotion, threshold, restart, drift) after which a condition held more or less often.
 
-    Reads some thousands of records, however long the log is. Ends with 1 when nothing changed.
+    Reads some thousands of records, however long the log is. Ends with 1 when nothing changed, or too few passages prove it.
     """
     from processors.lookback import bisect as lookback
     from schemas.plain import to_plain
@@ -68,7 +68,7 @@ def _lines(found: "Bisection", zone: str) -> list[str]:
     from topology.moments import show_moment
 
     read = f"{found.records_read} records read of {found.records_count} results and their inferences, from {found.source}"
-    if not found.found or found.after is None or found.first_differing is None or found.first_after is None:
+    if found.after is None or found.first_differing is None or found.first_after is None:
         return [found.verdict, read]
     first = found.first_differing
     since = f"{found.first_after}, appended {show_moment(found.first_after.appended_at_us, zone)}"
@@ -89,4 +89,7 @@ def _lines(found: "Bisection", zone: str) -> list[str]:
 
 
 def _rate(rate: "Rate") -> str:
-    return f"{rate.hits} of {rate.count} sampled ({rate.share:.1%}, 95 % between {rate.low:.1%} and {rate.high:.1%})"
+    from processors.lookback.changed import of_passages
+
+    between = f"95 % between {rate.low:.1%} and {rate.high:.1%}"
+    return f"{rate.hits} of {rate.count} sampled{of_passages(rate)} ({rate.share:.1%}, {between})"

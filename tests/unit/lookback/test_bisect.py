@@ -9,7 +9,8 @@ from zlib import crc32
 import pytest
 
 from processors.emit import outgoing
-from processors.lookback.bisect import Bisection, bisect
+from processors.lookback.bisect import bisect
+from processors.lookback.changed import Bisection
 from processors.step import Cause
 from schemas import ids
 from schemas.catalogue import INFERENCES, MONITORING, RELEASES, RESULTS
@@ -42,6 +43,7 @@ class GeneratedLog:
     threshold: Callable[[int], float] = lambda n: 0.5
     session: Callable[[int], str] = lambda n: "s1"
     device: Callable[[int], str] = lambda n: "gate-1"
+    passage: Callable[[int], str | None] = lambda n: None
     threads: Callable[[int], str] = lambda n: "1"
     partition_count: int = 1
     read_count: int = 0
@@ -106,7 +108,7 @@ class GeneratedLog:
         return ResultDerived(
             event_id=ids.event_id(source, "ResultDerived"),
             source=source,
-            frame=frame(n, device=self.device(n), session=self.session(n)),
+            frame=frame(n, device=self.device(n), session=self.session(n), passage=self.passage(n)),
             inference_id=ids.named_id(str(n)),
             pipeline=PIPELINE,
             release="r1",
@@ -172,11 +174,11 @@ def promoted() -> ReleasePromoted:
     return ReleasePromoted(**told(1), release="r1", previous_release="r0", promoted_at_us=START_US)
 
 
-def drift() -> DriftDetected:
+def drift(subject: str = "gate-1") -> DriftDetected:
     return DriftDetected(
-        event_id=ids.named_id("drift"),
+        event_id=ids.named_id(f"drift of {subject}"),
         source=position(0),
-        subject="gate-1",
+        subject=subject,
         measure="brightness_mean",
         test="psi",
         statistic=0.4,
@@ -284,6 +286,23 @@ def test_each_kind_of_change_is_named() -> None:
     assert silent.found
     assert silent.suspects == ()
     assert "nothing that is recorded" in silent.verdict
+
+
+def test_drift_that_is_reported_late_is_named_as_late() -> None:
+    """A detector sees a change after a while: up to a quarter of an hour later, and not of another device, or long after."""
+    minute = 60_000 // STEP_MS
+    at = {"gate-2": CHANGE + 10, "gate-1": CHANGE + 3 * minute}
+    log = GeneratedLog(
+        count=100_000, low=stepped(CHANGE, 0.05, 0.4), monitoring=[(n, drift(subject)) for subject, n in at.items()]
+    )
+    (late,) = asked(log).suspects
+    assert late.kind == "DriftDetected"
+    assert late.says.startswith("brightness_mean of gate-1 drifted (psi 0.4), reported 18")
+    assert abs(late.late_us - 180_000_000) < 1_000_000
+    log.threads = lambda n: "1" if n < CHANGE else "4"
+    assert [(s.kind, s.late_us > 0) for s in asked(log).suspects] == [("RuntimeChanged", False), ("DriftDetected", True)]
+    log = GeneratedLog(count=200_000, low=stepped(20_000, 0.05, 0.4), monitoring=[(20_000 + 16 * minute, drift())])
+    assert asked(log).suspects == ()
 
 
 def test_what_changed_elsewhere_is_no_suspect() -> None:

@@ -1,6 +1,6 @@
 """Shares and their intervals, held against known values."""
 
-import random
+import math
 
 import pytest
 
@@ -17,22 +17,17 @@ def test_intervals_are_wilsons(hits: int, count: int, low: float, high: float) -
     assert rates.wilson(hits, count) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_a_change_is_found_where_it_is() -> None:
-    """The first of two changes, to the record when the shares are far apart; none where there is none."""
-    assert rates.first_split([False] * 50 + [True] * 50 + [False] * 50) == 50
-    assert rates.first_split([False] * 100) is None
-    assert rates.first_split([]) is None
-    assert rates.first_split([True]) is None
-    rng = random.Random(5)
-    flat = [rng.random() < 0.3 for _ in range(400)]
-    assert rates.first_split(flat) is None
-    found = rates.first_split([rng.random() < 0.05 for _ in range(400)] + [rng.random() < 0.6 for _ in range(400)])
-    assert found is not None
-    assert abs(found - 400) <= 8
+def test_an_interval_is_that_of_what_frames_are_worth() -> None:
+    """296 frames that are worth 148 have the interval of 148."""
+    told = rates.rate([True] * 30 + [False] * 266, [0.5] * 296, 148)
+    assert (told.hits, told.count, told.passages_count) == (30, 296, 148)
+    assert (told.low, told.high) == pytest.approx(rates.wilson(15, 148))
 
 
-def test_false_alarms_are_rare() -> None:
-    """Of 300 series of one share, few are said to change."""
-    rng = random.Random(7)
-    alarms = sum(rates.first_split([rng.random() < 0.2 for _ in range(600)]) is not None for _ in range(300))
-    assert alarms <= 12
+def test_weights_count_as_copies_would() -> None:
+    """Two halves gain what a whole one does, at every place between them."""
+    holds = [False, False, False, True, True]
+    halves = rates.splits([h for h in holds for _ in range(2)], [0.5] * 10)
+    assert halves[::2] == pytest.approx(rates.splits(holds, [1.0] * 5), abs=1e-7)
+    assert max(halves) == pytest.approx(-3 * math.log(3 / 5) - 2 * math.log(2 / 5))
+    assert rates.for_second([True, True], [0.5, 0.5], 0.2, 0.4) == pytest.approx(math.log(2))
