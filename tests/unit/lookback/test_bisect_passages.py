@@ -119,3 +119,11 @@ def test_frames_of_a_passage_that_have_nothing_in_common_count_each() -> None:
     found = asked(log)
     assert found.found
     assert found.before.high - found.before.low < 0.25
+
+
+def test_a_passage_is_one_of_a_device_and_session() -> None:
+    """Two devices, or a device on two days, that name their passages alike have seen as many."""
+    rows = {"device": lambda n: f"gate-{n % 2}", "session": lambda n: f"s{n // 80}"}
+    told = asked(GeneratedLog(count=160, low=lambda n: False, passage=lambda n: f"p{n % 80 // 16}", **rows))
+    assert told.before.passages_count == 20
+    assert asked(GeneratedLog(count=160, low=lambda n: False)).before.passages_count == 160
