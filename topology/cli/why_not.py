@@ -53,7 +53,6 @@ def why_not(
         typer.echo(shown(told), err=True)
 
     with open_past(settings, bundle) as past:
-        past.hold(at_us=at_us, device=device)
         found = lookback.why_not(
             past,
             device=device,
