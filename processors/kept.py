@@ -52,6 +52,8 @@ class KeptStates(Generic[S]):
         """
         while (stored := await self._ports.views.load(self._step.name, self._partition, (*keys, SOURCES_KEY))).position < offset:
             earliest = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).earliest
+            if stored.position < earliest and await self._begin_at_a_snapshot(stored.position, earliest, offset):
+                continue
             start = max(stored.position, min(earliest, offset))
             await self._catch_up(stored.position, start, min(offset, start + _CATCH_UP_RECORDS))
         if stored.position > offset:
@@ -86,6 +88,16 @@ class KeptStates(Generic[S]):
                 f"{self._step.name} {self._partition}: a stored state cannot be read: {error}",
                 do="empty this view in the view store; it is built anew from the log",
             ) from error
+
+    async def _begin_at_a_snapshot(self, position: int, earliest: int, offset: int) -> bool:
+        """Records that the states have not counted are gone from the log: a snapshot of a view has counted them."""
+        name = self._step.name
+        base = await asyncio.to_thread(self._ports.snapshot, name, self._partition, offset)
+        if base is None or base.position <= position:
+            log.error("records that were never counted are gone", processor=name, partition=self._partition, kept_from=earliest)
+            return False
+        log.info("beginning at a snapshot", processor=name, partition=self._partition, position=base.position)
+        return await self._ports.views.replace(name, self._partition, base)
 
     async def _catch_up(self, position: int, start: int, stop: int) -> None:
         """Fold a piece of the log, emitting nothing: what it caused is on the log already."""

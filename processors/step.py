@@ -5,12 +5,13 @@ where the world is asked: blobs, models), then *decides* with the state and the 
 decided, folds the event into the state, and stores state and position together. `decide` and `fold` are pure.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from schemas.codec import Schemas
 from schemas.types import SourcePosition
-from streams.ports import Appender, EventLog, ViewStore
+from streams.ports import Appender, EventLog, Stored, ViewStore
 from streams.records import Clock
 
 S = TypeVar("S")
@@ -66,10 +67,15 @@ class Step(Protocol[S]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports(Generic[S]):
-    """What the shell needs beside the step."""
+    """What the shell needs beside the step.
+
+    `snapshot` gives the states of a view's partition from a snapshot that the log still reaches back to, at or before a
+    position; None where there is none.
+    """
 
     log: EventLog
     appender: Appender
     views: ViewStore
     schemas: Schemas
     clock: Clock
+    snapshot: Callable[[str, int, int], Stored | None] = lambda view, partition, stop: None

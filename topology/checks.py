@@ -64,7 +64,9 @@ async def keep_checking(
 def _watch(
     view: View[Any], partition: int, settings: ChecksSettings, ports: Ports[object], alarms: Alarms, folder: Path
 ) -> ViewWatch:
-    check = ViewCheck(view, partition, log=ports.log, views=ports.views, schemas=ports.schemas, folder=folder)
+    check = ViewCheck(
+        view, partition, log=ports.log, views=ports.views, schemas=ports.schemas, folder=folder, snapshot=ports.snapshot
+    )
     return ViewWatch(
         check,
         alarms,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streams.kafka_appender import KafkaAppender
     from streams.kafka_log import KafkaEventLog
     from streams.objects import S3Objects
+    from streams.ports import Stored
     from streams.publishing import FramePublisher
     from streams.redis_views import RedisViewStore
     from streams.registry import RegistrySchemas
@@ -178,7 +179,22 @@ class Clients:
     def ports(self) -> "Ports[object]":
         from processors.step import Ports
 
-        return Ports(log=self.log, appender=self.appender, views=self.views, schemas=self.schemas, clock=system_clock)
+        return Ports(
+            log=self.log,
+            appender=self.appender,
+            views=self.views,
+            schemas=self.schemas,
+            clock=system_clock,
+            snapshot=self._snapshot,
+        )
+
+    def _snapshot(self, view: str, partition: int, stop: int) -> "Stored | None":
+        from processors.snapshots.reading import Snapshots
+        from processors.views.catalogue import VIEWS
+
+        if view not in VIEWS:
+            return None  # the state of a processor, of which nobody takes snapshots
+        return Snapshots(self.log, self.schemas, self.blobs).whole(VIEWS[view], partition, stop)
 
     async def close(self) -> None:
         self.appender.close()

@@ -8,7 +8,7 @@ is no difference. `processors/views/watching.py` acts on what is found.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,7 +18,7 @@ from processors.repeats import SOURCES_KEY
 from processors.views.catalogue import View
 from processors.views.own_fold import OwnFold
 from schemas.codec import Schemas
-from streams.ports import EventLog, Standing, ViewStore
+from streams.ports import EventLog, Standing, Stored, ViewStore
 from streams.view_digest import digest_of, toggled
 
 FOLD_RECORDS = 1000
@@ -51,16 +51,26 @@ class ViewCheck:
 
     Args:
         folder: Where the own fold lies; it goes with the process.
+        snapshot: As in `processors.step.Ports`.
     """
 
     def __init__(
-        self, view: View[Any], partition: int, *, log: EventLog, views: ViewStore, schemas: Schemas, folder: Path
+        self,
+        view: View[Any],
+        partition: int,
+        *,
+        log: EventLog,
+        views: ViewStore,
+        schemas: Schemas,
+        folder: Path,
+        snapshot: Callable[[str, int, int], Stored | None] = lambda view, partition, stop: None,
     ) -> None:
         self.view = view
         self.partition = partition
         self._log = log
         self._views = views
         self._schemas = schemas
+        self._snapshot = snapshot
         self.own = OwnFold(view, partition, folder)
         self._pinned: Standing | None = None
         self._swept_to = ""
@@ -125,9 +135,14 @@ class ViewCheck:
         return Outcome.EQUAL
 
     async def _adopt(self, earliest: int) -> Outcome | Difference:
-        """The log's first records are gone: take the view's word for what they gave, if it agrees with its own digest."""
+        """The log's first records are gone: a snapshot has counted them. Without one the view is taken at its word for what they
+        gave, if it agrees with its own digest."""
         self._pinned = None
         before = await self._views.standing(self.view.name, self.partition)
+        base = await asyncio.to_thread(self._snapshot, self.view.name, self.partition, before.position)
+        if base is not None:
+            self.own.adopt(base)
+            return Outcome.BEHIND
         held = await self._views.load_all(self.view.name, self.partition)
         if held.position != before.position or held.position < earliest:
             return Outcome.BEHIND

@@ -2,21 +2,28 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from processors.kept import KeptStates
 from processors.lookback.difference import difference
 from processors.lookback.known import known_at
 from processors.snapshots.keeping import Keeper, Ports, Rules
 from processors.snapshots.reading import Snapshots
 from processors.snapshots.thinning import Policy
+from processors.step import Ports as StepPorts
 from processors.views import upkeep
 from processors.views.catalogue import VIEWS
+from processors.views.checking import Difference, ViewCheck
+from processors.views.replay import stored_log
+from processors.views.step import ViewStep
 from schemas.catalogue import ASSESSMENTS
 from schemas.codec import FixedSchemas
 from schemas.errors import ContractError
 from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
+from streams.ports import Stored
 from streams.records import Outgoing
 from tests.benchmarks import made_log
 
@@ -100,3 +107,42 @@ def test_a_view_is_left_as_it_is_where_nothing_reaches_back() -> None:
         with pytest.raises(ContractError, match="kept from 55 on, and no snapshot of device_frames"):
             asyncio.run(work(FRAMES, log, views, SCHEMAS, 0, blobs=MemoryBlobStore()))
     assert asyncio.run(views.load_all(FRAMES.name, 0)) == whole
+
+
+def filled_anew(log: Cut, blobs: MemoryBlobStore | None) -> tuple[MemoryViewStore, int]:
+    """What a worker makes of an emptied view store; and where the log ends."""
+    views, end = MemoryViewStore(), log.bounds(ASSESSMENTS, 0).end
+
+    def snapshot(view: str, partition: int, stop: int) -> Stored | None:
+        return Snapshots(log, SCHEMAS, blobs).whole(VIEWS[view], partition, stop) if blobs is not None else None
+
+    ports: StepPorts[Any] = StepPorts(log=log, appender=log, views=views, schemas=SCHEMAS, clock=lambda: 0, snapshot=snapshot)
+    asyncio.run(KeptStates(ViewStep(FRAMES), ports, 0).load(("gate-1",), end))
+    return views, end
+
+
+def test_an_emptied_view_is_filled_from_a_snapshot_when_the_log_lost_its_start() -> None:
+    """What retention removed was counted once, and stays counted."""
+    log, blobs = made()
+    whole = stored_log(FRAMES, log, SCHEMAS, 0, log.bounds(ASSESSMENTS, 0).end)
+    log.kept_from = 55
+    views, end = filled_anew(log, blobs)
+    assert asyncio.run(views.load_all(FRAMES.name, 0)) == whole
+    assert whole.position == end
+
+
+def test_a_view_that_was_filled_from_what_is_left_is_found(tmp_path: Path) -> None:
+    """A check begins at a snapshot, and does not take the view's word for what came before."""
+    log, blobs = made()
+    log.kept_from = 55
+    views, _ = filled_anew(log, None)
+    check = ViewCheck(
+        FRAMES,
+        0,
+        log=log,
+        views=views,
+        schemas=SCHEMAS,
+        folder=tmp_path,
+        snapshot=lambda view, partition, stop: Snapshots(log, SCHEMAS, blobs).whole(VIEWS[view], partition, stop),
+    )
+    assert isinstance([asyncio.run(check.turn()) for _ in range(3)][-1], Difference)
