@@ -1,6 +1,6 @@
 """Holding the blob store against the log: is every frame's image and every model's file there, and what its digest says?"""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from processors.lookback.gone import Order, Orders
@@ -31,8 +31,13 @@ class BlobsChecked:
     unreferenced: int
 
 
-def check_blobs(log: EventLog, blobs: SealedBlobs, schemas: Schemas, *, read: bool) -> BlobsChecked:
+def check_blobs(
+    log: EventLog, blobs: SealedBlobs, schemas: Schemas, *, read: bool, progress: Callable[[], None] = lambda: None
+) -> BlobsChecked:
     """Look every referenced blob up, or read and verify it.
+
+    Args:
+        progress: Told of each blob.
 
     Raises:
         BlobStoreUnavailableError: the store does not answer.
@@ -44,6 +49,7 @@ def check_blobs(log: EventLog, blobs: SealedBlobs, schemas: Schemas, *, read: bo
     missing, changed, not_erased = [], [], []
     erased: dict[str, int] = {}
     for ref, found in refs.items():
+        progress()
         # Plain bytes that a frame which stays names too were not the order's to remove.
         order = None if ref.key_id is None and ref in staying else found
         there = ref.sha256 in plain if ref.key_id is None else (ref.key_id, ref.sha256) in sealed or ref.sha256 in plain

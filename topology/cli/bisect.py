@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from topology.cli.options import BundleOption, FormatOption, ZoneOption
+from topology.cli.options import BundleOption, FormatOption, ZoneOption, say_what_is_not_held
 from topology.cli.tables import Format, as_json
 
 if TYPE_CHECKING:
@@ -48,11 +48,13 @@ def bisect(
 
     with open_past(settings, bundle) as past:
         past.hold(device=device)
+        from_us, to_us = parse_moment(since, zone=zone, now_us=now_us), parse_moment(until, zone=zone, now_us=now_us)
+        say_what_is_not_held(past, from_us, to_us)
         found = lookback.bisect(
             past,
             where=where,
-            from_us=parse_moment(since, zone=zone, now_us=now_us),
-            to_us=parse_moment(until, zone=zone, now_us=now_us),
+            from_us=from_us,
+            to_us=to_us,
             pipeline=pipeline_of(settings, past),
             device=device,
             rules=rules_at_hand(settings, say),

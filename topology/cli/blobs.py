@@ -23,12 +23,14 @@ def check(
     """
     from topology import wiring
     from topology.blob_check import check_blobs
+    from topology.cli.progress import Progress
     from topology.configuration import load
 
     settings = load().settings
     log = wiring.event_log(settings)
     try:
-        found = check_blobs(log, wiring.blob_store(settings), wiring.schemas(settings), read=digests)
+        with Progress("blobs") as progress:
+            found = check_blobs(log, wiring.blob_store(settings), wiring.schemas(settings), read=digests, progress=progress.step)
     finally:
         log.close()
     if format is Format.JSON:

@@ -2,7 +2,9 @@
 
 import sys
 import time
+from typing import TypeVar
 
+T = TypeVar("T")
 _PLAIN_EVERY_S = 10.0
 _TERMINAL_EVERY_S = 0.1
 
@@ -27,6 +29,11 @@ class Progress:
     @property
     def took_s(self) -> float:
         return time.monotonic() - self._began
+
+    def passed(self, done: T) -> T:
+        """One more is done, and this is it."""
+        self.step()
+        return done
 
     def step(self) -> None:
         """One more is done."""

@@ -135,6 +135,7 @@ def _each(names: list[str] | None, work: "Callable[[Keeper], Any]") -> list[Any]
     import structlog
 
     from topology import wiring
+    from topology.cli.progress import Progress
     from topology.configuration import load
     from topology.snapshots import keepers, ports_of
 
@@ -146,7 +147,8 @@ def _each(names: list[str] | None, work: "Callable[[Keeper], Any]") -> list[Any]
         try:
             ports = ports_of(using)
             found = await asyncio.to_thread(keepers, ports, settings.snapshots, views)
-            return [await asyncio.to_thread(work, keeper) for keeper in found]
+            with Progress("partitions", len(found)) as progress:
+                return [progress.passed(await asyncio.to_thread(work, keeper)) for keeper in found]
         finally:
             await using.close()
 

@@ -94,15 +94,17 @@ def rebuild(names: Names = None, format: FormatOption = Format.TABLE) -> None:
 
 async def _each(work: Any, views: "list[View[Any]]") -> list[Any]:
     from topology import wiring
+    from topology.cli.progress import Progress
 
     settings = _settings()
     using = wiring.clients(settings)
     try:
-        return [
-            await work(view, using.log, using.views, using.schemas, partition, blobs=using.blobs)
-            for view in views
-            for partition in using.log.partitions(view.topic)
-        ]
+        every = [(view, partition) for view in views for partition in using.log.partitions(view.topic)]
+        with Progress("partitions", len(every)) as progress:
+            return [
+                progress.passed(await work(view, using.log, using.views, using.schemas, partition, blobs=using.blobs))
+                for view, partition in every
+            ]
     finally:
         await using.close()
 
