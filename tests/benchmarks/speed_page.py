@@ -21,7 +21,7 @@ def page(found: Json) -> str:
         "",
         "## Looking back",
         "",
-        "The state of a random device at a random moment (`device_at`: four views and the events around the moment), with "
+        "The state of a random device at a random moment (`device_at`: five views and the events around the moment), with "
         "clients made anew for each question. Snapshots are taken and thinned as the default settings say.",
         "",
         f'<img src="replay-speed.svg" width="{_WIDTH}" alt="Seconds for one answer against the events on the log, with snapshots '
