@@ -5,7 +5,7 @@ import time
 from typing import TypeVar
 
 T = TypeVar("T")
-_PLAIN_EVERY_S = 10.0
+_PLAIN_EVERY_S = 30.0
 _TERMINAL_EVERY_S = 0.1
 
 
