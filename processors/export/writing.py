@@ -72,22 +72,30 @@ class Output:
         """Where to write what becomes `file`.
 
         Raises:
-            ConfigurationError: it is there already, or its folder cannot be made.
+            ConfigurationError: it is there already, or it or its folder cannot be made.
         """
         self.hold_free(file)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"{file.parent} cannot be made: {error.strerror}", setting="--output") from error
-        self._made[file] = file.with_name(file.name + ".partial")
-        return self._made[file]
+        partial = file.with_name(file.name + ".partial")
+        try:
+            partial.touch()
+        except OSError as error:
+            do = "name a file in a folder that is there and yours"
+            raise ConfigurationError(f"{file} cannot be written: {error.strerror}", setting="--output", do=do) from error
+        self._made[file] = partial
+        return partial
 
     def hold_free(self, file: Path) -> None:
         """Refuse to replace what nobody said may be replaced.
 
         Raises:
-            ConfigurationError: the file is there already.
+            ConfigurationError: the file is there already, or is a device or a pipe: to rename over it would take it away.
         """
+        if file.exists() and not file.is_file() and not file.is_dir():
+            raise ConfigurationError(f"{file} is no plain file", setting="--output", do="name a file; exports go to no stream")
         if file.is_dir() or (file.exists() and not self._overwrite):
             do = "name a file in it" if file.is_dir() else "name another file, or add --overwrite"
             raise ConfigurationError(f"{file} is there already", setting="--output", do=do)

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, formats by name, and errors that say what to do."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,3 +126,20 @@ def test_images_are_fetched_only_a_few_ahead() -> None:
     for n, (item, image) in enumerate(found):
         assert (item, image is not None) == (n, n % 2 == 1)
         assert len(asked) <= n + 10
+
+
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """Before anything is read, with what to do, and nothing is left of it."""
+    target = tmp_path / f"{'w' * 245}.jsonl"
+    with pytest.raises(ConfigurationError, match="cannot be written") as refused, Output(target) as output:
+        output.partial(target)
+    assert (refused.value.setting, bool(refused.value.do), list(tmp_path.iterdir())) == ("--output", True, [])
+
+
+def test_a_stream_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """To rename over /dev/null or a pipe would take it away, and whoever may overwrite files did not ask for that."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationError, match="no plain file"), Output(pipe, overwrite=True) as output:
+        output.partial(pipe)
+    assert pipe.is_fifo()
