@@ -37,9 +37,15 @@ def hold_writable(file: Path | None, option: str) -> None:
 
 
 def say_what_is_not_held(past: "Past", from_us: int, to_us: int) -> None:
-    """A window that reaches out of a bundle is answered as far as the bundle goes, and that is said."""
+    """A window that reaches out of a bundle is answered as far as the bundle goes, and that is said.
+
+    Raises:
+        ConfigurationError: the window ends before it begins.
+    """
     from schemas.envelope import rfc3339
 
+    if to_us < from_us:
+        raise ConfigurationError("the window ends before it begins", setting="--to", do="name a later moment with --to")
     scope = past.scope
     if scope is not None and not scope.from_us <= from_us <= to_us <= scope.to_us:
         typer.echo(

@@ -1,0 +1,34 @@
+"""What a tired hand may type: refused as a wrong command, before anything is answered."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from schemas.envelope import rfc3339
+from schemas.errors import ConfigurationError
+from tests.bundles import World, bundled
+from topology.cli import build_app
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """How a bundle of gate-1 is asked, and its last moment."""
+    monkeypatch.setenv("HINDSIGHT_HOME", str(tmp_path))
+    world = World(partitions=1)
+    world.pass_by("gate-1", 0)
+    path = tmp_path / "a.hsb"
+    bundled(world.past(), path, from_us=0, to_us=world.now_us, devices=None)
+    return "--bundle", str(path), rfc3339(world.now_us)
+
+
+def hindsight(*arguments: str) -> Result:
+    return CliRunner().invoke(build_app(), list(arguments))
+
+
+def test_a_window_that_ends_before_it_begins_is_refused(asked: tuple[str, ...]) -> None:
+    """It holds nothing, and "there are no results" would be taken for an answer."""
+    window = ("--from", "2026-11-22T04:00:00Z", "--to", "2026-11-22T03:00:00Z")
+    found = hindsight("bisect", *window, "--where", "outcome == 'read'", *asked[:2])
+    assert isinstance(found.exception, ConfigurationError)
+    assert "ends before it begins" in str(found.exception)
