@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from topology.settings import Settings
 
 _DEVICE_VIEWS = ("device_frames", "device_results", "device_features", "alerts", "releases")
+_AROUND_MOST_S = 366 * 86_400
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +41,9 @@ def at(
         tuple[str, str] | None, typer.Option("--diff", metavar="T1 T2", help="What changed between two moments.")
     ] = None,
     tz: ZoneOption = None,
-    around: Annotated[float, typer.Option(help="Seconds of events to show on each side of the moment.")] = 10.0,
+    around: Annotated[
+        float, typer.Option(min=0, max=_AROUND_MOST_S, help="Seconds of events to show on each side of the moment.")
+    ] = 10.0,
     snapshots: Annotated[bool, typer.Option(help="Begin at the nearest snapshot, and not at the start of the log.")] = True,
     bundle: BundleOption = None,
     format: FormatOption = Format.TABLE,

@@ -32,3 +32,10 @@ def test_a_window_that_ends_before_it_begins_is_refused(asked: tuple[str, ...]) 
     found = hindsight("bisect", *window, "--where", "outcome == 'read'", *asked[:2])
     assert isinstance(found.exception, ConfigurationError)
     assert "ends before it begins" in str(found.exception)
+
+
+@pytest.mark.parametrize("around", ["nan", "inf", "-5", "1e30"])
+def test_events_are_shown_around_a_moment_for_a_number_of_seconds(asked: tuple[str, ...], around: str) -> None:
+    """What is no such number is named, and no crash."""
+    found = hindsight("at", asked[2], "--device", "gate-1", "--around", around, *asked[:2])
+    assert (found.exit_code, "--around" in found.output) == (2, True)
