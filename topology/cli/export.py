@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 _SAY_EVERY_S = 5.0
 _SHOW_EVERY_S = 0.1
+_GAP_MOST_S = 86_400
 
 
 class As(enum.StrEnum):
@@ -46,7 +47,7 @@ def export(
     device: Annotated[list[str] | None, typer.Option(help="Only this device; may be given again. All when not given.")] = None,
     kind: Annotated[As | None, typer.Option("--as", help="The format; by the file's ending when not given.")] = None,
     longest_gap: Annotated[
-        float, typer.Option(min=0, help="mp4: seconds that a frame may stand at most; 0 for no limit.")
+        float, typer.Option(min=0, max=_GAP_MOST_S, help="mp4: seconds that a frame may stand at most; 0 for no limit.")
     ] = 10.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     tz: ZoneOption = None,

@@ -39,3 +39,9 @@ def test_events_are_shown_around_a_moment_for_a_number_of_seconds(asked: tuple[s
     """What is no such number is named, and no crash."""
     found = hindsight("at", asked[2], "--device", "gate-1", "--around", around, *asked[:2])
     assert (found.exit_code, "--around" in found.output) == (2, True)
+
+
+def test_a_video_frame_stands_for_a_number_of_seconds(asked: tuple[str, ...], tmp_path: Path) -> None:
+    """Without end is written as 0, and said so."""
+    found = hindsight("export", "-o", str(tmp_path / "w.mp4"), "--longest-gap", "inf", *asked[:2])
+    assert (found.exit_code, "--longest-gap" in found.output) == (2, True)
