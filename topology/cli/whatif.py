@@ -1,5 +1,6 @@
 """`hindsight whatif`: a past window, read by another release or with other parameters."""
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -102,11 +103,12 @@ def _threshold(text: str) -> tuple[str, float]:
 
     name, _, value = text.partition("=")
     try:
-        return name.strip(), float(value)
+        number = float(value)
     except ValueError:
-        raise ConfigurationError(
-            f"{text!r} is no threshold", setting="--threshold", do="write it as text_confidence=0.7"
-        ) from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ConfigurationError(f"{text!r} is no threshold", setting="--threshold", do="write it as text_confidence=0.7")
+    return name.strip(), number
 
 
 def _lines(report: Mapping[str, Any], html: Path | None) -> Iterator[str]:

@@ -45,3 +45,11 @@ def test_a_video_frame_stands_for_a_number_of_seconds(asked: tuple[str, ...], tm
     """Without end is written as 0, and said so."""
     found = hindsight("export", "-o", str(tmp_path / "w.mp4"), "--longest-gap", "inf", *asked[:2])
     assert (found.exit_code, "--longest-gap" in found.output) == (2, True)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "x", ""])
+def test_a_threshold_is_a_number(asked: tuple[str, ...], value: str) -> None:
+    """Nothing is above nan: every reading would be lost, and JSON has no such number."""
+    found = hindsight("whatif", "--from", "yesterday", "--threshold", f"text_confidence={value}", *asked[:2])
+    assert isinstance(found.exception, ConfigurationError)
+    assert "is no threshold" in str(found.exception)
