@@ -34,6 +34,7 @@ def why_not(
     """
     from processors.lookback import why_not as lookback
     from processors.lookback.words import shown
+    from schemas.errors import ConfigurationError
     from schemas.plain import to_plain
     from streams.records import system_clock
     from topology.configuration import load
@@ -41,6 +42,8 @@ def why_not(
     from topology.past import open_past, pipeline_of
     from topology.rules import rules_at_hand
 
+    if expect is not None and not expect.strip():
+        raise ConfigurationError("nothing is expected", setting="--expect", do="name the text, or leave --expect out")
     settings = load().settings
     zone = tz or settings.timezone
     at_us = past_moment(at, zone=zone, now_us=system_clock())

@@ -53,3 +53,11 @@ def test_a_threshold_is_a_number(asked: tuple[str, ...], value: str) -> None:
     found = hindsight("whatif", "--from", "yesterday", "--threshold", f"text_confidence={value}", *asked[:2])
     assert isinstance(found.exception, ConfigurationError)
     assert "is no threshold" in str(found.exception)
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_to_expect_nothing_is_no_question(asked: tuple[str, ...], text: str) -> None:
+    """An empty variable of a script must not be taken for a text that every short reading comes near."""
+    found = hindsight("why-not", "--device", "gate-1", "--at", asked[2], "--expect", text, *asked[:2])
+    assert isinstance(found.exception, ConfigurationError)
+    assert "nothing is expected" in str(found.exception)
