@@ -42,9 +42,16 @@ def no_frames(asked: Asked) -> list[Finding]:
     if w.before is None and trimmed:
         says = f"what came before is not kept ({', '.join(trimmed)}); nothing of {shown(w.device)} before the window is left"
         return [Finding(reason="not_kept", says=says, evidence=places(w.after))]
-    told = [f"no frame of {shown(w.device)} came between {asked.moment(w.from_us)} and {asked.moment(w.to_us)}"]
+    scope = asked.past.scope
+    to_us = w.to_us if scope is None else min(w.to_us, scope.to_us)
+    told = [f"no frame of {shown(w.device)} came between {asked.moment(w.from_us)} and {asked.moment(to_us)}"]
     told.append("none came before" if w.before is None else f"the last before was {_frame(w.before, asked)}")
-    told.append("none has come since" if w.after is None else f"the first after was {_frame(w.after, asked)}")
+    if w.after is not None:
+        told.append(f"the first after was {_frame(w.after, asked)}")
+    elif scope is None:
+        told.append("none has come since")
+    else:
+        told.append(f"what came after {asked.moment(scope.to_us)} is not in {asked.past.source}")
     if w.before is not None and w.after is not None and w.before.event.frame.session_id != w.after.event.frame.session_id:
         told.append("between them the device began a new session")
     return [Finding(reason="no_frames", says="; ".join(told), evidence=places(w.before, w.after))]

@@ -61,3 +61,11 @@ def test_to_expect_nothing_is_no_question(asked: tuple[str, ...], text: str) -> 
     found = hindsight("why-not", "--device", "gate-1", "--at", asked[2], "--expect", text, *asked[:2])
     assert isinstance(found.exception, ConfigurationError)
     assert "nothing is expected" in str(found.exception)
+
+
+def test_what_lies_after_a_bundle_is_not_said_to_be_absent(asked: tuple[str, ...]) -> None:
+    """The window is told as far as the bundle goes, and nothing is said of what has come since."""
+    found = hindsight("why-not", "--device", "gate-8", "--at", asked[2], "--format", "json", *asked[:2])
+    assert found.exit_code == 0
+    assert "none has come since" not in found.stdout
+    assert f"is not in {asked[1]}" in found.stdout
