@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from topology.cli.options import BundleOption, FormatOption, ZoneOption
+from topology.cli.options import BundleOption, FormatOption, ZoneOption, say_what_is_not_held
 from topology.cli.tables import Format, as_json
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def erase(
         )
     with open_past(settings, bundle) as past:
         past.hold(device=device)
+        say_what_is_not_held(past, span.from_us, span.to_us)
         planned = _planned(past, span, zone, order, show_all=all_ or format is Format.JSON)
     if format is Format.TABLE:
         typer.echo("\n".join(_plan_lines(planned, dry_run=dry_run)))

@@ -69,3 +69,10 @@ def test_what_lies_after_a_bundle_is_not_said_to_be_absent(asked: tuple[str, ...
     assert found.exit_code == 0
     assert "none has come since" not in found.stdout
     assert f"is not in {asked[1]}" in found.stdout
+
+
+def test_an_erasure_that_reaches_out_of_a_bundle_says_so(asked: tuple[str, ...]) -> None:
+    """That a copy of another time holds no frames says nothing of what the order would erase."""
+    span = ("--from", "1960-01-01T00:00:00Z", "--to", "1960-01-02T00:00:00Z")
+    found = hindsight("erase", "--device", "gate-1", *span, "--order", "X-1", "--dry-run", *asked[:2])
+    assert (found.exit_code, "the window is cut to that" in found.stderr) == (0, True)
