@@ -74,7 +74,8 @@ class BundleFile:
         """
         content = self.read(entry.at, entry.size_bytes, name)
         if layout.sha256_of(content) != entry.sha256:
-            raise BundleError("its bytes do not match their digest", entry=name)
+            do = "copy the file again; `hindsight bundle verify` names all that is damaged"
+            raise BundleError("its bytes do not match their digest", entry=name, do=do)
         return content
 
     def signature(self) -> bytes | None:

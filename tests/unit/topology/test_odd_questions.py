@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from schemas.envelope import rfc3339
-from schemas.errors import ConfigurationError
+from schemas.errors import BundleError, ConfigurationError
 from tests.bundles import World, bundled
 from topology.cli import build_app
 
@@ -76,3 +76,14 @@ def test_an_erasure_that_reaches_out_of_a_bundle_says_so(asked: tuple[str, ...])
     span = ("--from", "1960-01-01T00:00:00Z", "--to", "1960-01-02T00:00:00Z")
     found = hindsight("erase", "--device", "gate-1", *span, "--order", "X-1", "--dry-run", *asked[:2])
     assert (found.exit_code, "the window is cut to that" in found.stderr) == (0, True)
+
+
+def test_a_damaged_record_says_what_to_do(asked: tuple[str, ...]) -> None:
+    """Not only which part of the bundle it is in."""
+    path = Path(asked[1])
+    whole = bytearray(path.read_bytes())
+    whole[512] ^= 0xFF
+    path.write_bytes(whole)
+    found = hindsight("export", "-o", str(path.with_suffix(".jsonl")), *asked[:2])
+    assert isinstance(found.exception, BundleError)
+    assert "hindsight bundle verify" in found.exception.do
