@@ -17,7 +17,7 @@ def explain(
     target: Annotated[
         str, typer.Argument(help="Id of a frame, a result, an alert or any event between them; or topic/partition/offset.")
     ],
-    device: Annotated[str | None, typer.Option(help="Look for the id among this device's records only.")] = None,
+    device: Annotated[str | None, typer.Option(help="Look for the id where this device's records lie.")] = None,
     at: Annotated[str | None, typer.Option(help="Look for the id around this moment first.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page with pictures that needs nothing beside itself.")] = None,
     bundle: BundleOption = None,
