@@ -7,10 +7,11 @@ from processors.lookback.gone import Order, Orders
 from processors.snapshots.reading import Snapshots
 from processors.views.catalogue import VIEWS
 from schemas.catalogue import FRAMES, RELEASES
-from schemas.codec import Schemas, decode
+from schemas.codec import Schemas
 from schemas.errors import BlobGoneError, ContractError, DigestError
 from schemas.events import FrameCaptured, ModelRegistered
 from schemas.types import BlobRef, FrameRef
+from streams.events import events_of
 from streams.ports import EventLog
 from streams.sealed_blobs import SealedBlobs
 
@@ -95,12 +96,7 @@ def _referenced(log: EventLog, schemas: Schemas, orders: tuple[Order, ...]) -> t
     refs: dict[BlobRef, Order | None] = dict.fromkeys(models)
     staying = set(models)
     for partition in log.partitions(FRAMES):
-        bounds = log.bounds(FRAMES, partition)
-        for record in log.read(FRAMES, partition, bounds.earliest, bounds.end):
-            try:
-                event = decode(record.value, FRAMES, schemas)
-            except ContractError:
-                continue
+        for record, event in events_of(log, schemas, FRAMES, partition):
             if isinstance(event, FrameCaptured):
                 order = _order_of(event.frame, orders)
                 refs[event.frame.blob] = order or refs.get(event.frame.blob)
@@ -111,12 +107,7 @@ def _referenced(log: EventLog, schemas: Schemas, orders: tuple[Order, ...]) -> t
 
 def _of_models(log: EventLog, schemas: Schemas) -> Iterator[BlobRef]:
     for partition in log.partitions(RELEASES):
-        bounds = log.bounds(RELEASES, partition)
-        for record in log.read(RELEASES, partition, bounds.earliest, bounds.end):
-            try:
-                event = decode(record.value, RELEASES, schemas)
-            except ContractError:
-                continue
+        for _, event in events_of(log, schemas, RELEASES, partition):
             if isinstance(event, ModelRegistered):
                 yield from (file.blob for file in event.files)
 

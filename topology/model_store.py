@@ -16,11 +16,11 @@ from pathlib import Path
 
 from processors.release.core import model_name
 from schemas.catalogue import RELEASES
-from schemas.codec import decode
 from schemas.errors import BlobGoneError, ContractError, DigestError
 from schemas.events import ModelRegistered, RegisterModel
 from schemas.model_files import digest_of, problem_with
 from schemas.types import ModelFile, ReleaseStep
+from streams.events import events_of
 from streams.past import Past
 from streams.ports import BlobStore
 from topology import commands
@@ -103,12 +103,7 @@ def register(
 def registered(past: Past, pipeline: str) -> Iterator[ModelRegistered]:
     """Every model version whose files were announced, oldest first."""
     for partition in past.log.partitions(RELEASES):
-        bounds = past.log.bounds(RELEASES, partition)
-        for record in past.log.read(RELEASES, partition, bounds.earliest, bounds.end):
-            try:
-                event = decode(record.value, RELEASES, past.schemas)
-            except ContractError:
-                continue
+        for _, event in events_of(past.log, past.schemas, RELEASES, partition):
             if isinstance(event, ModelRegistered) and event.pipeline == pipeline:
                 yield event
 

@@ -16,11 +16,12 @@ from processors.erase import core
 from processors.lookback.erasure import Span, derived_from, digest_of_list, ends_of, frames_of, named_as, named_elsewhere
 from processors.step import NOTHING, Cause, Prepared
 from schemas.catalogue import COMMANDS, FRAMES
-from schemas.codec import Schemas, decode
-from schemas.errors import BlobStoreUnavailableError, ConfigurationError, ContractError, DigestError
+from schemas.codec import Schemas
+from schemas.errors import BlobStoreUnavailableError, ConfigurationError, DigestError
 from schemas.events import EraseFrames
 from schemas.types import BlobRef
 from streams.blob_names import as_plain
+from streams.events import events_of
 from streams.ports import Erasing, EventLog
 from streams.records import Clock
 
@@ -138,11 +139,7 @@ class EraseStep:
             return False
 
     def _earlier(self, command: EraseFrames, offset: int) -> EraseFrames | None:
-        for record in self._log.read(COMMANDS, 0, self._log.bounds(COMMANDS, 0).earliest, offset):
-            try:
-                event = decode(record.value, COMMANDS, self._schemas)
-            except ContractError:
-                continue
+        for _, event in events_of(self._log, self._schemas, COMMANDS, 0, stop=offset):
             if isinstance(event, EraseFrames) and event.order_id == command.order_id:
                 return event
         return None

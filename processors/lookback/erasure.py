@@ -11,12 +11,12 @@ from uuid import UUID
 
 from processors.dead_letters import PREFIX
 from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES, INFERENCES, MONITORING, RESULTS
-from schemas.codec import Schemas, decode
+from schemas.codec import Schemas
 from schemas.envelope import header
-from schemas.errors import ContractError
 from schemas.events import FrameCaptured, QualityMeasured, SnapshotTaken
 from schemas.types import BlobRef, FrameRef
 from streams.blob_names import moment_of
+from streams.events import events_of
 from streams.partitioning import partition_of
 from streams.ports import EventLog
 from streams.records import Record
@@ -83,9 +83,7 @@ def named_elsewhere(log: EventLog, schemas: Schemas, span: Span, names: set[tupl
     """Those of these blobs, by `named_as`, that a frame outside the span names as well, whoever's it is."""
     found: set[tuple[str, str]] = set()
     for partition in log.partitions(FRAMES) if names else ():
-        bounds = log.bounds(FRAMES, partition)
-        for record in log.read(FRAMES, partition, bounds.earliest, bounds.end):
-            event = _event(record, schemas)
+        for _, event in events_of(log, schemas, FRAMES, partition):
             if isinstance(event, FrameCaptured) and not span.holds(event.frame):
                 found |= {named_as(event.frame.blob)} & names
     return found
@@ -123,10 +121,7 @@ def digest_of_list(affected: Iterable[Affected]) -> tuple[dict[str, int], str]:
 
 def _located(log: EventLog, schemas: Schemas, span: Span, stops: tuple[int, ...] | None) -> Iterator[tuple[Record, FrameRef]]:
     for partition in log.partitions(FRAMES):
-        bounds = log.bounds(FRAMES, partition)
-        stop = bounds.end if stops is None else min(stops[partition], bounds.end)
-        for record in log.read(FRAMES, partition, bounds.earliest, stop):
-            event = _event(record, schemas)
+        for record, event in events_of(log, schemas, FRAMES, partition, stop=None if stops is None else stops[partition]):
             if isinstance(event, FrameCaptured) and span.holds(event.frame):
                 yield record, event.frame
 
@@ -137,9 +132,7 @@ def _monitoring(log: EventLog, schemas: Schemas, span: Span, frames: set[bytes],
         for partition, offset in found:
             firsts[topic, partition] = min(offset, firsts.get((topic, partition), offset))
     for partition in log.partitions(MONITORING):
-        bounds = log.bounds(MONITORING, partition)
-        for record in log.read(MONITORING, partition, bounds.earliest, bounds.end):
-            event = _event(record, schemas)
+        for record, event in events_of(log, schemas, MONITORING, partition):
             match event:
                 case SnapshotTaken():
                     if firsts.get((event.topic, event.partition), event.offset) < event.offset:
@@ -166,17 +159,7 @@ def _of_device(log: EventLog, schemas: Schemas, topic: str, device_id: str) -> I
     """A device's events of a topic that we write ourselves: all of them lie in the partition that its name chooses."""
     key = device_id.encode()
     partition = partition_of(key, len(log.partitions(topic)))
-    bounds = log.bounds(topic, partition)
-    for record in log.read(topic, partition, bounds.earliest, bounds.end):
-        if record.key == key and (event := _event(record, schemas)) is not None:
-            yield record, event
-
-
-def _event(record: Record, schemas: Schemas) -> Any:
-    try:
-        return decode(record.value, record.topic, schemas)
-    except ContractError:
-        return None
+    return events_of(log, schemas, topic, partition, key=key)
 
 
 def _is_of(event: Any, frames: set[bytes]) -> bool:

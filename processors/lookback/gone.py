@@ -10,12 +10,13 @@ from typing import Any
 
 from processors.lookback.erasure import Span, frames_of
 from schemas.catalogue import COMMANDS, ERASURES
-from schemas.codec import Schemas, decode
+from schemas.codec import Schemas
 from schemas.envelope import rfc3339
-from schemas.errors import BlobErasedError, BlobGoneError, ContractError, HindsightError
+from schemas.errors import BlobErasedError, BlobGoneError, HindsightError
 from schemas.events import EraseFrames, ErasureRefused, FramesErased
 from schemas.types import BlobRef, FrameRef
 from streams.blob_names import name_of
+from streams.events import events_of
 from streams.past import Past
 from streams.ports import BlobScope, BlobStore, EventLog, ExpiryRule
 
@@ -76,14 +77,9 @@ class Orders:
         return next((o for o in self.all() if _covers(o.span, device_id, captured_at_us)), None)
 
     def _news(self, topic: str) -> Iterator[Any]:
-        bounds = self._log.bounds(topic, 0)
-        start = max(bounds.earliest, self._read_to.get(topic, 0))
-        for record in self._log.read(topic, 0, start, bounds.end):
-            try:
-                yield decode(record.value, topic, self._schemas)
-            except ContractError:
-                continue
-        self._read_to[topic] = bounds.end
+        start, end = self._read_to.get(topic, 0), self._log.bounds(topic, 0).end
+        yield from (event for _, event in events_of(self._log, self._schemas, topic, 0, start=start, stop=end))
+        self._read_to[topic] = end
 
 
 def why_gone(past: Past, frame: FrameRef) -> str:

@@ -5,8 +5,7 @@ from bisect import bisect_left
 from processors.release.core import INITIAL, PipelineReleases, fold
 from processors.repeats import Seen, writer_of
 from schemas.catalogue import RELEASES
-from schemas.codec import decode
-from schemas.errors import ContractError
+from streams.events import events_of
 from streams.past import Past
 
 
@@ -23,12 +22,7 @@ class ReleaseHistory:
         self._offsets: list[int] = []
         self._states: list[PipelineReleases] = [INITIAL]
         seen = Seen()
-        bounds = past.log.bounds(RELEASES, 0)
-        for record in past.log.read(RELEASES, 0, bounds.earliest, bounds.end):
-            try:
-                event = decode(record.value, RELEASES, past.schemas)
-            except ContractError:
-                continue
+        for record, event in events_of(past.log, past.schemas, RELEASES, 0):
             if event.pipeline == pipeline and not seen.is_repeat(event, writer_of(record)):
                 seen = seen.with_event(event, writer_of(record))
                 self._offsets.append(record.offset)
