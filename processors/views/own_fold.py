@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, writer_of
+from processors.repeats import SOURCES_KEY, Seen
 from processors.views.catalogue import View
-from schemas.codec import Schemas, decode
-from schemas.errors import ContractError
+from processors.views.replay import Reader
+from schemas.codec import Schemas
 from schemas.plain import canonical_json, from_plain
 from streams.ports import EventLog, Standing, Stored
 from streams.view_digest import EMPTY, toggled
@@ -70,23 +70,16 @@ class OwnFold:
         if stop <= self.position:
             return
         changed: dict[str, Any] = {}
-        seen = self._seen
+        reader = Reader(self.view, schemas, self._seen)
         for record in log.read(self.view.topic, self.partition, self.position, stop):
-            try:
-                event = decode(record.value, self.view.topic, schemas)
-                key = self.view.key(event)
-                refuse_reserved(key)
-            except ContractError:
+            if (found := reader.read(record)) is None:
                 continue
-            writer = writer_of(record)
-            if seen.is_repeat(event, writer):
-                continue
-            seen = seen.with_event(event, writer)
+            key, event = found
             if key is not None:
                 changed[key] = self.view.fold(changed[key] if key in changed else self._state(key), event)
         written = {key: canonical_json(state) for key, state in changed.items()}
-        self._write({**written, SOURCES_KEY: canonical_json(seen)})
-        self._seen, self.position = seen, stop
+        self._write({**written, SOURCES_KEY: canonical_json(reader.seen)})
+        self._seen, self.position = reader.seen, stop
 
     def adopt(self, stored: Stored) -> None:
         """Take over a view's states as they are: for a log whose first records are gone."""
