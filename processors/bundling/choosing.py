@@ -69,7 +69,7 @@ class Choosing:
         for snapshot in snapshots.values():
             self._want_cause(
                 SourcePosition(
-                    topic=MONITORING, partition=snapshot.announced_partition, offset=snapshot.announced_offset, index=0
+                    topic=MONITORING, partition=snapshot.announced.partition, offset=snapshot.announced.offset, index=0
                 )
             )
             for blob in snapshot.blobs:

@@ -175,13 +175,13 @@ def _about(order: Order, snapshots: Iterable[Snapshot], models: tuple[Model, ...
         devices=None if window.devices is None else tuple(sorted(window.devices)),
         snapshots=tuple(
             SnapshotHeld(
-                view=s.taken.view,
-                topic=s.taken.topic,
-                partition=s.taken.partition,
-                offset=s.taken.offset,
-                sha256=s.taken.blob.sha256,
+                view=s.announced.taken.view,
+                topic=s.announced.taken.topic,
+                partition=s.announced.taken.partition,
+                offset=s.announced.taken.offset,
+                sha256=s.announced.taken.blob.sha256,
             )
-            for s in sorted(snapshots, key=lambda s: (s.taken.view, s.taken.partition))
+            for s in sorted(snapshots, key=lambda s: (s.announced.taken.view, s.announced.taken.partition))
         ),
         models=tuple(
             ModelHeld(

@@ -4,14 +4,13 @@ A window alone does not answer "what was known": a state at its start is the fol
 begins where the newest snapshot before the window does, or, when a view has none that is whole, at the start of the log.
 """
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from processors.snapshots.manifest import fold_of
+from processors.snapshots import manifest as manifests
+from processors.snapshots.announcing import Announced, announcements
+from processors.snapshots.manifest import Manifest
+from processors.snapshots.taking import piece_ref
 from processors.views.catalogue import VIEWS
 from schemas.catalogue import (
     ASSESSMENTS,
@@ -25,8 +24,7 @@ from schemas.catalogue import (
     RESULTS,
     TOPICS,
 )
-from schemas.codec import decode
-from schemas.errors import BlobGoneError, ContractError, DigestError
+from schemas.errors import ContractError
 from schemas.events import SnapshotTaken
 from schemas.types import BlobRef
 from streams.past import Past
@@ -34,9 +32,7 @@ from streams.records import Bounds, Record
 
 _WHOLE = (RELEASES, COMMANDS, ERASURES)
 _BY_DEVICE = (FRAMES, ASSESSMENTS, INFERENCES, RESULTS)
-_CHUNK_FIRST, _CHUNK_MOST = 500, 20_000
 _DLQ_KEY = "hindsight_dlq_key"
-_MOST_MANIFEST_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +71,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A snapshot to start from, where it was announced, and the blobs that it consists of."""
+    """A snapshot to start from, and the blobs that it consists of."""
 
-    taken: SnapshotTaken
-    announced_partition: int
-    announced_offset: int
+    announced: Announced
     blobs: tuple[BlobRef, ...]
 
 
@@ -101,7 +95,7 @@ def _span(past: Past, window: Window, snapshots: Mapping[tuple[str, int], Snapsh
         earliest = bounds.earliest
     elif views:
         # The record before a snapshot is how one tells that it is of this log.
-        known = [snapshots[view, partition].taken.offset - 1 if (view, partition) in snapshots else 0 for view in views]
+        known = [snapshots[view, partition].announced.taken.offset - 1 if (view, partition) in snapshots else 0 for view in views]
         earliest = min(start, *known)
     return Span(
         topic=topic,
@@ -123,17 +117,15 @@ def newest_snapshots(past: Past, window: Window) -> Mapping[tuple[str, int], Sna
     }
     found: dict[tuple[str, int], Snapshot] = {}
     for partition in past.log.partitions(MONITORING):
-        for record in _announcements(past, partition):
-            if not places - found.keys():
+        for one in announcements(past.log, past.schemas, partition, VIEWS):
+            missing, taken = places - found.keys(), one.taken
+            if not missing:
                 break
-            taken = _snapshot_taken(record, past)
-            if taken is None or (taken.view, taken.partition) not in places - found.keys():
+            if (taken.view, taken.partition) not in missing:
                 continue
             is_before = taken.topic == VIEWS[taken.view].topic and taken.offset <= latest[taken.topic, taken.partition]
             if is_before and (blobs := _whole(taken, past)) is not None:
-                found[taken.view, taken.partition] = Snapshot(
-                    taken=taken, announced_partition=partition, announced_offset=record.offset, blobs=blobs
-                )
+                found[taken.view, taken.partition] = Snapshot(announced=one, blobs=blobs)
     return found
 
 
@@ -144,61 +136,25 @@ def parts_of(past: Past, blob: BlobRef) -> tuple[BlobRef, ...]:
         ContractError: the manifest is gone, damaged, or is none.
         BlobStoreUnavailableError: the store does not answer.
     """
-    return _parts(_manifest(past, blob), blob)
+    return _pieces_of(manifests.unpack(past.blobs.get(blob)))
 
 
-def _manifest(past: Past, blob: BlobRef) -> Any:
-    content = past.blobs.get(blob)
-    try:
-        if content[:2] == b"\x1f\x8b":
-            content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, _MOST_MANIFEST_BYTES)
-        return json.loads(content)
-    except (ValueError, zlib.error, gzip.BadGzipFile, RecursionError) as error:
-        raise ContractError(f"blob {blob.sha256} is not the manifest of a snapshot: {error!r}") from error
-
-
-def _parts(manifest: Any, blob: BlobRef) -> tuple[BlobRef, ...]:
-    try:
-        return tuple(
-            BlobRef(sha256=str(part["sha256"]), size_bytes=int(part["size_bytes"]), media_type="application/octet-stream")
-            for part in manifest["pieces"]
-            if part is not None
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise ContractError(f"blob {blob.sha256} is not the manifest of a snapshot: {error!r}") from error
+def _pieces_of(manifest: Manifest) -> tuple[BlobRef, ...]:
+    return tuple(piece_ref(piece) for piece in manifest.pieces if piece is not None)
 
 
 def _whole(taken: SnapshotTaken, past: Past) -> tuple[BlobRef, ...] | None:
     """The blobs of a snapshot; None when one of them is not to be had, or another version of the view made it."""
     try:
-        manifest = _manifest(past, taken.blob)
-        parts = _parts(manifest, taken.blob)
-        if manifest.get("fold", fold_of(VIEWS[taken.view])) != fold_of(VIEWS[taken.view]):
+        manifest = manifests.unpack(past.blobs.get(taken.blob))
+        if manifest.fold != manifests.fold_of(VIEWS[taken.view]):
             return None
+        parts = _pieces_of(manifest)
         for part in parts:
             past.blobs.get(part)  # one that is damaged is there, and states cannot start from it
         return (taken.blob, *parts)
-    except (BlobGoneError, DigestError, ContractError):
-        return None
-
-
-def _announcements(past: Past, partition: int) -> Iterator[Record]:
-    """Records keyed by a view, from the end of vision.monitoring to its start, in chunks that grow."""
-    bounds = past.log.bounds(MONITORING, partition)
-    names = {name.encode() for name in VIEWS}
-    stop, chunk = bounds.end, _CHUNK_FIRST
-    while stop > bounds.earliest:
-        start = max(bounds.earliest, stop - chunk)
-        yield from reversed([r for r in past.log.read(MONITORING, partition, start, stop) if r.key in names])
-        stop, chunk = start, min(chunk * 2, _CHUNK_MOST)
-
-
-def _snapshot_taken(record: Record, past: Past) -> SnapshotTaken | None:
-    try:
-        event = decode(record.value, MONITORING, past.schemas)
     except ContractError:
         return None
-    return event if isinstance(event, SnapshotTaken) else None
 
 
 def _text(key: bytes | None) -> str | None:

@@ -4,7 +4,7 @@ The key is the view's name, so all snapshots of a view are on one partition. The
 position: whoever takes the same one again says the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from processors.snapshots.manifest import Kept, Manifest
@@ -67,15 +67,27 @@ def announced(log: EventLog, schemas: Schemas, view: str, partition: int, *, mos
     """
     place = partition_of(view.encode(), len(log.partitions(MONITORING)))
     said: set[tuple[int, str]] = set()
-    for record in _backwards(log, place, view.encode(), most):
+    for one in announcements(log, schemas, place, (view,), most=most):
+        name = (one.taken.offset, one.taken.blob.sha256)
+        if (one.taken.view, one.taken.partition) == (view, partition) and name not in said:
+            said.add(name)
+            yield one
+
+
+def announcements(
+    log: EventLog, schemas: Schemas, place: int, views: Collection[str], *, most: int | None = None
+) -> Iterator[Announced]:
+    """Announcements of several views on one partition of vision.monitoring, the newest first, each as often as it was made.
+
+    Raises:
+        LogUnavailableError: the log does not answer.
+    """
+    for record in _backwards(log, place, frozenset(view.encode() for view in views), most):
         try:
             event = decode(record.value, MONITORING, schemas)
         except ContractError:
             continue
-        if not isinstance(event, SnapshotTaken) or (event.view, event.partition) != (view, partition):
-            continue
-        if (event.offset, event.blob.sha256) not in said:
-            said.add((event.offset, event.blob.sha256))
+        if isinstance(event, SnapshotTaken):
             yield Announced(taken=event, partition=place, offset=record.offset)
 
 
@@ -91,15 +103,15 @@ def kept_as(manifest: Manifest, blob: BlobRef) -> Kept:
     )
 
 
-def _backwards(log: EventLog, partition: int, key: bytes, most: int | None) -> Iterator[Record]:
-    """Records of a key from the end of vision.monitoring to its start, read in chunks that grow."""
+def _backwards(log: EventLog, partition: int, keys: frozenset[bytes], most: int | None) -> Iterator[Record]:
+    """Records of some keys from the end of vision.monitoring to its start, read in chunks that grow."""
     bounds = log.bounds(MONITORING, partition)
     stop, chunk = bounds.end, _CHUNK_FIRST
     lowest = bounds.earliest if most is None else max(bounds.earliest, bounds.end - most)
     while stop > lowest:
         start = max(lowest, stop - chunk)
-        yield from reversed([r for r in log.read(MONITORING, partition, start, stop) if r.key == key])
+        yield from reversed([r for r in log.read(MONITORING, partition, start, stop) if r.key in keys])
         stop, chunk = start, min(chunk * 2, _CHUNK_MOST)
     if 0 < bounds.earliest == stop:
         # A bundle keeps announcements from before its window below its earliest offset; a broker has nothing there.
-        yield from reversed([r for r in log.read(MONITORING, partition, 0, stop) if r.key == key])
+        yield from reversed([r for r in log.read(MONITORING, partition, 0, stop) if r.key in keys])

@@ -11,8 +11,11 @@ import pytest
 
 from processors.lookback.at import device_at, view_at
 from processors.lookback.known import known_at
+from processors.repeats import Seen
 from processors.snapshots import checking
+from processors.snapshots import manifest as manifests
 from processors.snapshots.keeping import Keeper, Ports, Rules
+from processors.snapshots.manifest import Piece, fold_of, pack
 from processors.snapshots.reading import Snapshots
 from processors.snapshots.thinning import Policy
 from processors.views.catalogue import VIEWS
@@ -152,12 +155,28 @@ def test_a_state_at_any_moment_of_the_window_is_the_live_one(tmp_path: Path) -> 
         assert len(held(past, INFERENCES, 0)) < len(held(past, RESULTS, 0)), "inferences are no view's, and begin at the window"
 
 
-def snapshot(world: World, view: str, offset: int, *, keep: int = 2, packed: bool = True, partition: int = 0) -> BlobRef:
-    """A snapshot of two pieces, of which `keep` are in the store, announced."""
-    pieces = [world.blobs.put(f"{view} {offset} {n}".encode(), "x") for n in range(2)]
-    named = [{"sha256": p.sha256, "size_bytes": p.size_bytes, "digest": "d"} for p in pieces]
-    content = json.dumps({"pieces": [None, *named]}).encode()
-    blob = world.blobs.put(gzip.compress(content) if packed else content, "x")
+def snapshot(world: World, view: str, offset: int, *, keep: int = 3, partition: int = 0) -> BlobRef:
+    """A snapshot of three pieces, of which `keep` are in the store, announced."""
+    pieces = [world.blobs.put(f"{view} {offset} {n}".encode(), "x") for n in range(3)]
+    named = (Piece(sha256=p.sha256, size_bytes=p.size_bytes, digest="d", keys_count=1) for p in pieces)
+    manifest = manifests.Manifest(
+        format=manifests.FORMAT,
+        view=view,
+        fold=fold_of(VIEWS[view]),
+        topic=VIEWS[view].topic,
+        partition=partition,
+        offset=offset,
+        known_from_ms=0,
+        known_until_ms=1,
+        last_sha256="",
+        seen=Seen(),
+        unreadable=0,
+        keys_count=3,
+        pieces=(None, *named),
+        earlier=(),
+        removed=(),
+    )
+    blob = world.blobs.put(pack(manifest), "x")
     for piece in pieces[keep:]:
         del world.blobs.contents[piece.sha256]
     taken = SnapshotTaken(
@@ -183,7 +202,7 @@ def test_states_start_from_the_newest_snapshot_that_is_whole(tmp_path: Path) -> 
         if sequence == 4:
             older = snapshot(world, "device_frames", 3)
         if sequence == 9:
-            newest = snapshot(world, "device_frames", 8, packed=False)
+            newest = snapshot(world, "device_frames", 8)
             other = snapshot(world, "frame_outcomes", 6)
         if sequence == 12:
             lacking = snapshot(world, "device_frames", 11, keep=1)
@@ -200,7 +219,7 @@ def test_states_start_from_the_newest_snapshot_that_is_whole(tmp_path: Path) -> 
         assert len(announced) == 5
         for blob in (newest, other, inside):
             content = past.blobs.get(blob)
-            named = json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)["pieces"][1:]
+            named = json.loads(gzip.decompress(content))["pieces"][1:]
             for piece in named:
                 past.blobs.get(BlobRef(sha256=piece["sha256"], size_bytes=piece["size_bytes"], media_type="x"))
         for blob in (older, lacking):
