@@ -65,17 +65,22 @@ class Step(Protocol[S]):
         """The state with the event counted. Pure, and the same whether live, catching up, or replaying."""
 
 
+# The states of a view's partition by a snapshot at or before a position, one that the log still reaches back to.
+SnapshotAt = Callable[[str, int, int], Stored | None]
+
+
+def no_snapshot(view: str, partition: int, stop: int) -> Stored | None:
+    """Where nobody takes any."""
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports(Generic[S]):
-    """What the shell needs beside the step.
-
-    `snapshot` gives the states of a view's partition from a snapshot that the log still reaches back to, at or before a
-    position; None where there is none.
-    """
+    """What the shell needs beside the step."""
 
     log: EventLog
     appender: Appender
     views: ViewStore
     schemas: Schemas
     clock: Clock
-    snapshot: Callable[[str, int, int], Stored | None] = lambda view, partition, stop: None
+    snapshot: SnapshotAt = no_snapshot

@@ -185,10 +185,11 @@ class Clients:
             views=self.views,
             schemas=self.schemas,
             clock=system_clock,
-            snapshot=self._snapshot,
+            snapshot=self.snapshot,
         )
 
-    def _snapshot(self, view: str, partition: int, stop: int) -> "Stored | None":
+    def snapshot(self, view: str, partition: int, stop: int) -> "Stored | None":
+        """`processors.step.SnapshotAt`."""
         from processors.snapshots.reading import Snapshots
         from processors.views.catalogue import VIEWS
 

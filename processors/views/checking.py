@@ -8,17 +8,18 @@ is no difference. `processors/views/watching.py` acts on what is found.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from processors.repeats import SOURCES_KEY
+from processors.step import SnapshotAt, no_snapshot
 from processors.views.catalogue import View
 from processors.views.own_fold import OwnFold
 from schemas.codec import Schemas
-from streams.ports import EventLog, Standing, Stored, ViewStore
+from streams.ports import EventLog, Standing, ViewStore
 from streams.view_digest import digest_of, toggled
 
 FOLD_RECORDS = 1000
@@ -51,7 +52,7 @@ class ViewCheck:
 
     Args:
         folder: Where the own fold lies; it goes with the process.
-        snapshot: As in `processors.step.Ports`.
+        snapshot: Where to begin when the log has lost its start.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class ViewCheck:
         views: ViewStore,
         schemas: Schemas,
         folder: Path,
-        snapshot: Callable[[str, int, int], Stored | None] = lambda view, partition, stop: None,
+        snapshot: SnapshotAt = no_snapshot,
     ) -> None:
         self.view = view
         self.partition = partition

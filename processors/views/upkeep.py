@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from processors.repeats import SOURCES_KEY
-from processors.snapshots.reading import Snapshots
+from processors.step import SnapshotAt, no_snapshot
 from processors.views.catalogue import View
 from processors.views.replay import digest, stored_log
 from schemas.codec import Schemas
 from schemas.errors import ContractError
-from streams.ports import BlobStore, EventLog, Standing, Stored, ViewStore
+from streams.ports import EventLog, Standing, Stored, ViewStore
 from streams.view_digest import digest_of
 
 _SWAP_TRIES = 20
@@ -57,12 +57,12 @@ class Rebuilt:
 
 
 async def check(
-    view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int, *, blobs: BlobStore | None = None
+    view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int, *, snapshot: SnapshotAt = no_snapshot
 ) -> Checked:
     """Compare what the view store holds with the fold of the log up to the same position.
 
     Args:
-        blobs: Where snapshots lie; without them only a log that has its start is folded.
+        snapshot: Where to begin when the log has lost its start.
     Raises:
         ContractError: the log has lost its start, and no snapshot reaches back.
     """
@@ -70,7 +70,7 @@ async def check(
     end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
     true = Stored(position=0, states={})
     if live.position:
-        true = await asyncio.to_thread(_from_log, view, log, schemas, partition, live.position, blobs)
+        true = await asyncio.to_thread(_from_log, view, log, schemas, partition, live.position, snapshot)
     keys = sorted(live.states.keys() | true.states.keys())
     return Checked(
         view=view.name,
@@ -96,7 +96,7 @@ async def _at_one_position(view: View[Any], views: ViewStore, partition: int) ->
 
 
 async def rebuild(
-    view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int, *, blobs: BlobStore | None = None
+    view: View[Any], log: EventLog, views: ViewStore, schemas: Schemas, partition: int, *, snapshot: SnapshotAt = no_snapshot
 ) -> Rebuilt:
     """Fold the log from its start into a shadow and swap it in, while the live view goes on.
 
@@ -105,7 +105,7 @@ async def rebuild(
     """
     for _ in range(_SWAP_TRIES):
         end = (await asyncio.to_thread(log.bounds, view.topic, partition)).end
-        stored = await asyncio.to_thread(_from_log, view, log, schemas, partition, end, blobs)
+        stored = await asyncio.to_thread(_from_log, view, log, schemas, partition, end, snapshot)
         if end == 0 or await views.replace(view.name, partition, stored):
             return Rebuilt(
                 view=view.name,
@@ -119,12 +119,12 @@ async def rebuild(
     )
 
 
-def _from_log(view: View[Any], log: EventLog, schemas: Schemas, partition: int, stop: int, blobs: BlobStore | None) -> Stored:
+def _from_log(view: View[Any], log: EventLog, schemas: Schemas, partition: int, stop: int, snapshot: SnapshotAt) -> Stored:
     """What the view should hold at a position."""
     earliest = log.bounds(view.topic, partition).earliest
     if earliest == 0:
         return stored_log(view, log, schemas, partition, stop)
-    onto = Snapshots(log, schemas, blobs).whole(view, partition, stop) if blobs is not None else None
+    onto = snapshot(view.name, partition, stop)
     if onto is None:
         raise ContractError(
             f"{view.topic} {partition} is kept from {earliest} on, and no snapshot of {view.name} that can be read reaches back "

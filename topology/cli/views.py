@@ -102,7 +102,7 @@ async def _each(work: Any, views: "list[View[Any]]") -> list[Any]:
         every = [(view, partition) for view in views for partition in using.log.partitions(view.topic)]
         with Progress("partitions", len(every)) as progress:
             return [
-                progress.passed(await work(view, using.log, using.views, using.schemas, partition, blobs=using.blobs))
+                progress.passed(await work(view, using.log, using.views, using.schemas, partition, snapshot=using.snapshot))
                 for view, partition in every
             ]
     finally:

@@ -14,6 +14,7 @@ from processors.snapshots.keeping import Keeper, Ports, Rules
 from processors.snapshots.reading import Snapshots
 from processors.snapshots.thinning import Policy
 from processors.step import Ports as StepPorts
+from processors.step import SnapshotAt, no_snapshot
 from processors.views import upkeep
 from processors.views.catalogue import VIEWS
 from processors.views.checking import Difference, ViewCheck
@@ -23,7 +24,6 @@ from schemas.catalogue import ASSESSMENTS
 from schemas.codec import FixedSchemas
 from schemas.errors import ContractError
 from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
-from streams.ports import Stored
 from streams.records import Outgoing
 from tests.benchmarks import made_log
 
@@ -64,6 +64,10 @@ def made() -> tuple[Cut, MemoryBlobStore]:
     return log, blobs
 
 
+def snapshots_in(log: Cut, blobs: MemoryBlobStore) -> SnapshotAt:
+    return lambda view, partition, stop: Snapshots(log, SCHEMAS, blobs).whole(VIEWS[view], partition, stop)
+
+
 def test_a_difference_over_what_is_gone_compares_the_states_and_says_so() -> None:
     """The first moment is answered by a snapshot from before what is kept: what came in between is in the second state all the
     same, and its events are not listed."""
@@ -88,11 +92,11 @@ def test_a_view_is_checked_and_made_anew_onto_a_snapshot() -> None:
     """What the log no longer has is in the snapshot: the view stays what it was."""
     log, blobs = made()
     views = MemoryViewStore()
-    asyncio.run(upkeep.rebuild(FRAMES, log, views, SCHEMAS, 0, blobs=blobs))
+    asyncio.run(upkeep.rebuild(FRAMES, log, views, SCHEMAS, 0, snapshot=snapshots_in(log, blobs)))
     whole = asyncio.run(views.load_all(FRAMES.name, 0))
     log.kept_from = 55
-    assert asyncio.run(upkeep.check(FRAMES, log, views, SCHEMAS, 0, blobs=blobs)).equal
-    assert asyncio.run(upkeep.rebuild(FRAMES, log, views, SCHEMAS, 0, blobs=blobs)).swapped
+    assert asyncio.run(upkeep.check(FRAMES, log, views, SCHEMAS, 0, snapshot=snapshots_in(log, blobs))).equal
+    assert asyncio.run(upkeep.rebuild(FRAMES, log, views, SCHEMAS, 0, snapshot=snapshots_in(log, blobs))).swapped
     assert asyncio.run(views.load_all(FRAMES.name, 0)) == whole
 
 
@@ -105,17 +109,14 @@ def test_a_view_is_left_as_it_is_where_nothing_reaches_back() -> None:
     log.kept_from = 55
     for work in (upkeep.check, upkeep.rebuild):
         with pytest.raises(ContractError, match="kept from 55 on, and no snapshot of device_frames"):
-            asyncio.run(work(FRAMES, log, views, SCHEMAS, 0, blobs=MemoryBlobStore()))
+            asyncio.run(work(FRAMES, log, views, SCHEMAS, 0, snapshot=snapshots_in(log, MemoryBlobStore())))
     assert asyncio.run(views.load_all(FRAMES.name, 0)) == whole
 
 
 def filled_anew(log: Cut, blobs: MemoryBlobStore | None) -> tuple[MemoryViewStore, int]:
     """What a worker makes of an emptied view store; and where the log ends."""
     views, end = MemoryViewStore(), log.bounds(ASSESSMENTS, 0).end
-
-    def snapshot(view: str, partition: int, stop: int) -> Stored | None:
-        return Snapshots(log, SCHEMAS, blobs).whole(VIEWS[view], partition, stop) if blobs is not None else None
-
+    snapshot = no_snapshot if blobs is None else snapshots_in(log, blobs)
     ports: StepPorts[Any] = StepPorts(log=log, appender=log, views=views, schemas=SCHEMAS, clock=lambda: 0, snapshot=snapshot)
     asyncio.run(KeptStates(ViewStep(FRAMES), ports, 0).load(("gate-1",), end))
     return views, end
@@ -143,6 +144,6 @@ def test_a_view_that_was_filled_from_what_is_left_is_found(tmp_path: Path) -> No
         views=views,
         schemas=SCHEMAS,
         folder=tmp_path,
-        snapshot=lambda view, partition, stop: Snapshots(log, SCHEMAS, blobs).whole(VIEWS[view], partition, stop),
+        snapshot=snapshots_in(log, blobs),
     )
     assert isinstance([asyncio.run(check.turn()) for _ in range(3)][-1], Difference)
