@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.errors import ContractError
-from topology.cli.options import BundleOption, FormatOption, ZoneOption
+from topology.cli.options import BundleOption, FormatOption, ZoneOption, chosen_views
 from topology.cli.tables import Format, as_json
 
 if TYPE_CHECKING:
@@ -156,7 +155,7 @@ def _key(asked: _Asked, settings: "Settings", past: "Past", snapshots: "Snapshot
     from schemas.plain import to_plain
     from topology.cli.at_lines import key_lines
 
-    view, key, (at_us,) = _view(asked.view or ""), _keyed(asked, settings, past), asked.moments
+    view, key, (at_us,) = _view(asked), _keyed(asked, settings, past), asked.moments
     found: Any
     if asked.as_true:
         found = true_at(past.log, past.schemas, view, key, at_us, snapshots=snapshots, progress=_progress())
@@ -196,7 +195,7 @@ def _difference(asked: _Asked, settings: "Settings", past: "Past", snapshots: "S
     if asked.device is not None:
         pairs = [(VIEWS[name], pipeline_of(settings, past) if name == "releases" else asked.device) for name in _DEVICE_VIEWS]
     else:
-        pairs = [(_view(asked.view or ""), _keyed(asked, settings, past))]
+        pairs = [(_view(asked), _keyed(asked, settings, past))]
     found: list[Difference] = [
         difference(past.log, past.schemas, view, key, *asked.moments, snapshots=snapshots) for view, key in pairs
     ]
@@ -211,12 +210,9 @@ def _device_of(asked: _Asked, past: "Past") -> str | None:
     return asked.key if is_of_device and not is_of_pipeline else None
 
 
-def _view(name: str) -> "View[Any]":
-    from processors.views.catalogue import VIEWS
-
-    if name not in VIEWS:
-        raise ContractError(f"there is no view {name}", do=f"choose from {', '.join(VIEWS)}")
-    return VIEWS[name]
+def _view(asked: _Asked) -> "View[Any]":
+    assert asked.view is not None, "asked of a view"
+    return chosen_views([asked.view])[0]
 
 
 def _keyed(asked: _Asked, settings: "Settings", past: "Past") -> str:

@@ -47,7 +47,6 @@ def bisect(
         typer.echo(told, err=True)
 
     with open_past(settings, bundle) as past:
-        past.hold(device=device)
         from_us, to_us = parse_moment(since, zone=zone, now_us=now_us), parse_moment(until, zone=zone, now_us=now_us)
         say_what_is_not_held(past, from_us, to_us)
         found = lookback.bisect(

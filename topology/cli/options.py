@@ -2,14 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.errors import ConfigurationError
+from schemas.errors import ConfigurationError, ContractError
 from topology.cli.tables import Format
 
 if TYPE_CHECKING:
+    from processors.views.catalogue import View
     from streams.past import Past
 
 BundleOption = Annotated[
@@ -17,6 +18,7 @@ BundleOption = Annotated[
     typer.Option("--bundle", help="Answer from this incident bundle, with no server at all.", exists=True, dir_okay=False),
 ]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
+ViewsArgument = Annotated[list[str] | None, typer.Argument(help="Views; all when none is named.")]
 ZoneOption = Annotated[
     str | None, typer.Option("--tz", help="Time zone of a moment without one; from the settings when not given.")
 ]
@@ -51,3 +53,17 @@ def say_what_is_not_held(past: "Past", from_us: int, to_us: int) -> None:
         typer.echo(
             f"{past.source} holds {rfc3339(scope.from_us)} to {rfc3339(scope.to_us)}, and the window is cut to that", err=True
         )
+
+
+def chosen_views(names: list[str] | None) -> "list[View[Any]]":
+    """The named views; all when none is named.
+
+    Raises:
+        ContractError: there is no view of a name.
+    """
+    from processors.views.catalogue import VIEWS
+
+    unknown = sorted(set(names or ()) - VIEWS.keys())
+    if unknown:
+        raise ContractError(f"there is no view {', '.join(unknown)}", do=f"choose from {', '.join(VIEWS)}")
+    return [VIEWS[name] for name in names or VIEWS]

@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from schemas.errors import ContractError
-from topology.cli.options import BundleOption, FormatOption, ZoneOption
+from topology.cli.options import BundleOption, FormatOption, ViewsArgument, ZoneOption, chosen_views
 from topology.cli.tables import Format, as_json, table
 
 if TYPE_CHECKING:
     from processors.snapshots.keeping import Keeper
-    from processors.views.catalogue import View
-
-Names = Annotated[list[str] | None, typer.Argument(help="Views; all when none is named.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +23,9 @@ def register(app: typer.Typer) -> None:
     app.add_typer(snapshots, name="snapshots")
 
 
-def list_(names: Names = None, tz: ZoneOption = None, bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:
+def list_(
+    names: ViewsArgument = None, tz: ZoneOption = None, bundle: BundleOption = None, format: FormatOption = Format.TABLE
+) -> None:
     """Show which snapshots are kept: each is what was known from one moment until another."""
     from processors.snapshots.manifest import fold_of
     from processors.snapshots.reading import Snapshots
@@ -38,7 +36,7 @@ def list_(names: Names = None, tz: ZoneOption = None, bundle: BundleOption = Non
     settings, found, notes = load().settings, list[dict[str, Any]](), list[str]()
     with open_past(settings, bundle) as past:
         reading = Snapshots(past.log, past.schemas, past.blobs)
-        for view in _chosen(names):
+        for view in chosen_views(names):
             for partition in past.log.partitions(view.topic):
                 for one in sorted(reading.names(view, partition, notes), key=lambda n: n.offset):
                     if past.scope is not None and not past.blobs.exists(one.ref()):
@@ -76,7 +74,7 @@ def list_(names: Names = None, tz: ZoneOption = None, bundle: BundleOption = Non
 
 
 def take(
-    names: Names = None,
+    names: ViewsArgument = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Fold the log from its start, whatever snapshots there are.")] = False,
     format: FormatOption = Format.TABLE,
 ) -> None:
@@ -101,7 +99,7 @@ def take(
         typer.echo("nothing is new")
 
 
-def check(names: Names = None, bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:
+def check(names: ViewsArgument = None, bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:
     """Hold every kept snapshot against the fold of its log, by digest. Ends with 1 when one is not what it should be."""
     from dataclasses import asdict
 
@@ -111,7 +109,7 @@ def check(names: Names = None, bundle: BundleOption = None, format: FormatOption
 
     found: list[checking.Checked] = []
     with open_past(load().settings, bundle) as past:
-        for view in _chosen(names):
+        for view in chosen_views(names):
             for partition in past.log.partitions(view.topic):
                 found += checking.check(view, past.log, past.schemas, past.blobs, partition, scope=past.scope)
     if format is Format.JSON:
@@ -124,7 +122,7 @@ def check(names: Names = None, bundle: BundleOption = None, format: FormatOption
         raise typer.Exit(1)
 
 
-def thin(names: Names = None, format: FormatOption = Format.TABLE) -> None:
+def thin(names: ViewsArgument = None, format: FormatOption = Format.TABLE) -> None:
     """Let go of snapshots that the settings no longer keep, and remove what only they hold. Workers do this by themselves."""
     gone = sum(_each(names, lambda keeper: keeper.thin()))
     typer.echo(as_json({"let_go": gone}) if format is Format.JSON else f"{gone} snapshots let go")
@@ -140,7 +138,7 @@ def _each(names: list[str] | None, work: "Callable[[Keeper], Any]") -> list[Any]
     from topology.snapshots import keepers, ports_of
 
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))  # stdout is for what was asked
-    settings, views = load().settings, _chosen(names)
+    settings, views = load().settings, chosen_views(names)
 
     async def run() -> list[Any]:
         using = wiring.clients(settings)
@@ -153,12 +151,3 @@ def _each(names: list[str] | None, work: "Callable[[Keeper], Any]") -> list[Any]
             await using.close()
 
     return asyncio.run(run())
-
-
-def _chosen(names: list[str] | None) -> "list[View[Any]]":
-    from processors.views.catalogue import VIEWS
-
-    unknown = sorted(set(names or ()) - VIEWS.keys())
-    if unknown:
-        raise ContractError(f"there is no view {', '.join(unknown)}", do=f"choose from {', '.join(VIEWS)}")
-    return [VIEWS[name] for name in names or VIEWS]

@@ -1,20 +1,18 @@
 """`hindsight views`: hold the views against the log, and make them anew."""
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from schemas.errors import ContractError
+from topology.cli.options import FormatOption, ViewsArgument, chosen_views
 from topology.cli.tables import Format, as_json, table
 
 if TYPE_CHECKING:
     from processors.views.catalogue import View
     from topology.settings import Settings
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
 _VERDICT = {True: "equal", False: "DIFFERENT"}
-Names = Annotated[list[str] | None, typer.Argument(help="Views; all when none is named.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,7 +22,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(views, name="views")
 
 
-def check(names: Names = None, format: FormatOption = Format.TABLE) -> None:
+def check(names: ViewsArgument = None, format: FormatOption = Format.TABLE) -> None:
     """Compare each view with the fold of its log, by digest, and its running digest with what it holds; say how many records
     it is behind the log's end. Workers do this by themselves without end; this does all of it, now.
 
@@ -34,7 +32,7 @@ def check(names: Names = None, format: FormatOption = Format.TABLE) -> None:
 
     from processors.views import upkeep
 
-    checked = asyncio.run(_each(upkeep.check, _chosen(names)))
+    checked = asyncio.run(_each(upkeep.check, chosen_views(names)))
     if format is Format.JSON:
         typer.echo(as_json([{**asdict(c), "equal": c.equal} for c in checked]))
     else:
@@ -62,15 +60,15 @@ def check(names: Names = None, format: FormatOption = Format.TABLE) -> None:
         raise typer.Exit(1)
 
 
-def rebuild(names: Names = None, format: FormatOption = Format.TABLE) -> None:
+def rebuild(names: ViewsArgument = None, format: FormatOption = Format.TABLE) -> None:
     """Fold each view from the start of its log into a shadow and swap it in, while workers go on; then check what stands
     there. Ends with 1 when that differs."""
     from dataclasses import asdict
 
     from processors.views import upkeep
 
-    rebuilt = asyncio.run(_each(upkeep.rebuild, _chosen(names)))
-    checked = {(c.view, c.partition): c for c in asyncio.run(_each(upkeep.check, _chosen(names)))}
+    rebuilt = asyncio.run(_each(upkeep.rebuild, chosen_views(names)))
+    checked = {(c.view, c.partition): c for c in asyncio.run(_each(upkeep.check, chosen_views(names)))}
     if format is Format.JSON:
         typer.echo(as_json([{**asdict(r), "equal": checked[r.view, r.partition].equal} for r in rebuilt]))
     else:
@@ -107,15 +105,6 @@ async def _each(work: Any, views: "list[View[Any]]") -> list[Any]:
             ]
     finally:
         await using.close()
-
-
-def _chosen(names: list[str] | None) -> "list[View[Any]]":
-    from processors.views.catalogue import VIEWS
-
-    unknown = sorted(set(names or ()) - VIEWS.keys())
-    if unknown:
-        raise ContractError(f"there is no view {', '.join(unknown)}", do=f"choose from {', '.join(VIEWS)}")
-    return [VIEWS[name] for name in names or VIEWS]
 
 
 def _settings() -> "Settings":
