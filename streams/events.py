@@ -1,6 +1,6 @@
 """The events of a partition: every record that decodes, with its event. What does not decode is passed over."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from schemas.codec import Schemas, decode
@@ -36,3 +36,19 @@ def events_of(
             yield record, decode(record.value, topic, schemas)
         except ContractError:
             continue
+
+
+def newest_first(
+    read: Callable[[int, int], Iterator[Record]], lowest: int, stop: int, *, first: int, most: int, times: int = 2
+) -> Iterator[Record]:
+    """Records of one partition from before `stop` down to `lowest`, for whoever hopes not to need them all.
+
+    Args:
+        read: Gives the records of [start, stop) in the log's order.
+        first: Offsets that are read at first; then `times` as many, and never more than `most`.
+    """
+    size = first
+    while stop > lowest:
+        start = max(lowest, stop - size)
+        yield from reversed(list(read(start, stop)))
+        stop, size = start, min(size * times, most)

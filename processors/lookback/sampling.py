@@ -6,6 +6,7 @@ written twice are taken once.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from processors.lookback.fields import fields_of
@@ -15,6 +16,7 @@ from processors.rules.contract import Rules
 from schemas.catalogue import INFERENCES, RESULTS
 from schemas.errors import ContractError
 from schemas.events import ResultDerived
+from streams.events import newest_first
 from streams.partitioning import partition_of
 from streams.past import Past
 from streams.records import Record
@@ -137,11 +139,8 @@ class Sampler:
         return self._rows(self._backwards(partition, cut), most)
 
     def _backwards(self, partition: int, stop: int) -> Iterator[Record]:
-        lowest, size = self.spans[partition][0], _CHUNK_FIRST
-        while stop > lowest:
-            start = max(lowest, stop - size)
-            yield from reversed(list(self._read(RESULTS, partition, start, stop)))
-            stop, size = start, min(2 * size, _CHUNK_MOST)
+        read, lowest = partial(self._read, RESULTS, partition), self.spans[partition][0]
+        return newest_first(read, lowest, stop, first=_CHUNK_FIRST, most=_CHUNK_MOST)
 
     def _ordered(self, rows: list[Row]) -> list[Row]:
         return sorted(rows, key=lambda r: (r.place.appended_at_us, r.place.partition, r.place.offset))

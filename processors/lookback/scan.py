@@ -6,12 +6,14 @@ was written twice (at least once on the log) the first copy counts; later ones a
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from processors.repeats import source_of
 from schemas.codec import decode
 from schemas.envelope import header
 from schemas.errors import ContractError
+from streams.events import newest_first
 from streams.partitioning import partition_of
 from streams.past import Past
 from streams.records import Record
@@ -190,11 +192,7 @@ def backwards(past: Past, topic: str, partition: int, stop: int, *, most: int = 
     if partition not in past.log.partitions(topic):
         return
     lowest = max(past.log.bounds(topic, partition).earliest, stop - most)
-    high, size = stop, 100
-    while high > lowest:
-        low = max(lowest, high - size)
-        yield from reversed(list(past.log.read(topic, partition, low, high)))
-        high, size = low, min(size * 4, _CHUNK)
+    yield from newest_first(partial(past.log.read, topic, partition), lowest, stop, first=100, most=_CHUNK, times=4)
 
 
 def keyed(records: Iterable[Record], key: str) -> Iterator[Record]:

@@ -15,6 +15,7 @@ from schemas.envelope import envelope_of, to_headers
 from schemas.errors import ContractError
 from schemas.events import SnapshotTaken
 from schemas.types import BlobRef
+from streams.events import newest_first
 from streams.partitioning import partition_of
 from streams.ports import EventLog
 from streams.records import Outgoing, Record
@@ -106,12 +107,12 @@ def kept_as(manifest: Manifest, blob: BlobRef) -> Kept:
 def _backwards(log: EventLog, partition: int, keys: frozenset[bytes], most: int | None) -> Iterator[Record]:
     """Records of some keys from the end of vision.monitoring to its start, read in chunks that grow."""
     bounds = log.bounds(MONITORING, partition)
-    stop, chunk = bounds.end, _CHUNK_FIRST
     lowest = bounds.earliest if most is None else max(bounds.earliest, bounds.end - most)
-    while stop > lowest:
-        start = max(lowest, stop - chunk)
-        yield from reversed([r for r in log.read(MONITORING, partition, start, stop) if r.key in keys])
-        stop, chunk = start, min(chunk * 2, _CHUNK_MOST)
-    if 0 < bounds.earliest == stop:
+
+    def read(start: int, stop: int) -> Iterator[Record]:
+        return (r for r in log.read(MONITORING, partition, start, stop) if r.key in keys)
+
+    yield from newest_first(read, lowest, bounds.end, first=_CHUNK_FIRST, most=_CHUNK_MOST)
+    if 0 < bounds.earliest == lowest:
         # A bundle keeps announcements from before its window below its earliest offset; a broker has nothing there.
-        yield from reversed([r for r in log.read(MONITORING, partition, 0, stop) if r.key in keys])
+        yield from reversed(list(read(0, bounds.earliest)))
