@@ -72,9 +72,9 @@ class Orders:
         waiting = (c for c in self._asked.values() if c.order_id not in self._erased and c.command_id not in self._refused)
         return (*map(_done, self._erased.values()), *map(_waiting, waiting))
 
-    def of(self, device_id: str, captured_at_us: int) -> Order | None:
+    def of(self, frame: FrameRef) -> Order | None:
         """The order that a capture falls under; one that is done before one that waits."""
-        return next((o for o in self.all() if _covers(o.span, device_id, captured_at_us)), None)
+        return next((o for o in self.all() if o.span.holds(frame)), None)
 
     def _news(self, topic: str) -> Iterator[Any]:
         start, end = self._read_to.get(topic, 0), self._log.bounds(topic, 0).end
@@ -90,7 +90,7 @@ def why_gone(past: Past, frame: FrameRef) -> str:
     """
     if past.blobs.exists(frame.blob):
         return ""
-    order = Orders(past.log, past.schemas).of(frame.device_id, frame.captured_at_us)
+    order = Orders(past.log, past.schemas).of(frame)
     if order is not None:
         return order.sentence
     return _by_rule(_rules_of(past.blobs), frame.blob) or "not in the blob store, and nothing on the log says why"
@@ -103,7 +103,7 @@ def erased_by(past: Past, frame: FrameRef | None) -> str:
     Raises:
         LogUnavailableError: the log does not answer.
     """
-    order = None if frame is None else Orders(past.log, past.schemas).of(frame.device_id, frame.captured_at_us)
+    order = None if frame is None else Orders(past.log, past.schemas).of(frame)
     if frame is None or order is None:
         return ""
     try:
@@ -211,10 +211,6 @@ def _waiting(command: EraseFrames) -> Order:
         has_plain=True,
         frames_offsets=(),
     )
-
-
-def _covers(span: Span, device_id: str, at_us: int) -> bool:
-    return span.device_id == device_id and span.from_us <= at_us < span.to_us
 
 
 def _rules_of(blobs: BlobStore) -> tuple[ExpiryRule, ...]:
