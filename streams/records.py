@@ -22,6 +22,11 @@ def system_clock() -> int:
     return time.time_ns() // 1000
 
 
+def ms_from(at_us: int) -> int:
+    """The first millisecond that is not before a moment: the broker's clock has no finer one."""
+    return -(-at_us // 1000)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One record as the broker holds it. `topic` is the catalogue's name, without any namespace.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from schemas.catalogue import ASSESSMENTS, COMMANDS, ERASURES, FRAMES, INFERENCES, MONITORING, RELEASES, RESULTS
 from schemas.errors import ConfigurationError
 from streams.ports import EventLog
+from streams.records import ms_from
 
 # Causes before what they cause: the order of records that the broker took in the same millisecond.
 CHAIN = (COMMANDS, RELEASES, FRAMES, ASSESSMENTS, INFERENCES, RESULTS, MONITORING, ERASURES)
@@ -63,10 +64,6 @@ def span(log: EventLog, window: Window, topic: str, partition: int, *, early_ms:
         LogUnavailableError: the log does not answer.
     """
     bounds = log.bounds(topic, partition)
-    start = bounds.earliest if window.from_us is None else log.offset_at(topic, partition, _ms_up(window.from_us) - early_ms)
-    stop = bounds.end if window.to_us is None else log.offset_at(topic, partition, _ms_up(window.to_us))
+    start = bounds.earliest if window.from_us is None else log.offset_at(topic, partition, ms_from(window.from_us) - early_ms)
+    stop = bounds.end if window.to_us is None else log.offset_at(topic, partition, ms_from(window.to_us))
     return Span(topic=topic, partition=partition, start=max(start, bounds.earliest), stop=min(stop, bounds.end))
-
-
-def _ms_up(at_us: int) -> int:
-    return -(-at_us // 1000)

@@ -12,7 +12,7 @@ from schemas.errors import ContractError
 from schemas.events import InferenceCompleted, InferenceFailed, InferenceSkipped
 from streams.partitioning import partition_of
 from streams.past import Past
-from streams.records import Record
+from streams.records import Record, ms_from
 
 Inferred = InferenceCompleted | InferenceFailed | InferenceSkipped
 
@@ -64,8 +64,8 @@ def of_frame(past: Past, frame_id: str) -> Found | None:
 
 
 def _of_partition(past: Past, partition: int, from_us: int, to_us: int, device: str | None, before: int) -> Iterator[Found]:
-    start = past.log.offset_at(INFERENCES, partition, _ms_from(from_us))
-    stop = past.log.offset_at(INFERENCES, partition, _ms_from(to_us))
+    start = past.log.offset_at(INFERENCES, partition, ms_from(from_us))
+    stop = past.log.offset_at(INFERENCES, partition, ms_from(to_us))
     first = max(past.log.bounds(INFERENCES, partition).earliest, start - max(before, _BACK_RECORDS))
     seen = Seen()
     for record in past.log.read(INFERENCES, partition, first, stop):
@@ -76,11 +76,6 @@ def _of_partition(past: Past, partition: int, from_us: int, to_us: int, device: 
         seen = seen.with_event(found.event, writer_of(record))
         if record.offset >= start - before and (device is None or found.event.frame.device_id == device):
             yield found
-
-
-def _ms_from(at_us: int) -> int:
-    """The first millisecond that is not before a moment: the broker's clock has no finer one."""
-    return -(-at_us // 1000)
 
 
 def _found(past: Past, record: Record) -> Found | None:

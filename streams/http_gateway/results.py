@@ -12,6 +12,7 @@ from streams.http_gateway.limits import HttpLimits
 from streams.http_gateway.problems import documented
 from streams.http_gateway.result_stream import ResultStream, parse_position
 from streams.http_gateway.submission import time_us
+from streams.records import ms_from
 
 _EXAMPLE = (
     "id: 0:17,1:4\nevent: ResultDerived\n"
@@ -53,7 +54,7 @@ def result_routes(*, stream: ResultStream, limits: HttpLimits) -> APIRouter:
     ) -> EventSourceResponse:
         """Begins at the end of the log, at a time, or after the last event seen, and goes on for ever."""
         resume = parse_position(last_event_id) if last_event_id else None
-        from_ms = -(-time_us(from_) // 1000) if from_ else None
+        from_ms = ms_from(time_us(from_)) if from_ else None
         async with within(limits.view_s, LogUnavailableError):
             starts = await stream.starts(resume=resume, from_ms=from_ms)
         if device_id is not None:

@@ -25,7 +25,7 @@ from schemas.errors import ConfigurationError, ContractError, LogUnavailableErro
 from streams.kafka_client import LOGGER
 from streams.kafka_log import KafkaEventLog, to_record
 from streams.names import Namespace
-from streams.records import Position, Record
+from streams.records import Position, Record, ms_from
 from streams.registry import RegistrySchemas
 from streams.sdk.values import ReceivedResult, microseconds
 
@@ -261,7 +261,7 @@ class ResultConsumer:
             case "latest":
                 return self._log.bounds(RESULTS, partition).end
             case datetime() as at:
-                return self._log.offset_at(RESULTS, partition, -(-microseconds(at) // 1000))
+                return self._log.offset_at(RESULTS, partition, ms_from(microseconds(at)))
             case offsets:
                 assert not isinstance(offsets, str)
                 return offsets.get(partition, self._log.bounds(RESULTS, partition).end)
