@@ -4,9 +4,9 @@ The answer is the fold of everything that the broker held at the moment, or a re
 be answered: never a part of it. What was used, and what was tried in vain, is in the answer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from processors.repeats import Seen
 from processors.snapshots.manifest import Kept, Manifest
@@ -21,6 +21,16 @@ from streams.ports import EventLog
 from streams.records import Bounds, Record
 
 S = TypeVar("S")
+
+
+class WithState(Protocol):
+    """An answer about a key."""
+
+    @property
+    def state(self) -> Any: ...
+
+
+Answer = TypeVar("Answer", bound=WithState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +83,7 @@ def known_at(
         LogUnavailableError, BlobStoreUnavailableError: no answer.
     """
     if partition is None and not view.by_record_key:
-        return _wherever(log, schemas, view, key, at_us, snapshots)
+        return wherever(log, view, lambda p: known_at(log, schemas, view, key, at_us, snapshots=snapshots, partition=p))
     place = partition if partition is not None else partition_of(key.encode(), len(log.partitions(view.topic)))
     bounds = log.bounds(view.topic, place)
     stop = log.offset_at(view.topic, place, at_us // 1000 + 1)
@@ -108,11 +118,11 @@ def used(manifest: Manifest | None) -> FromSnapshot | None:
     )
 
 
-def _wherever(log: EventLog, schemas: Schemas, view: View[S], key: str, at_us: int, snapshots: Snapshots | None) -> Known[S]:
-    """The state where there is one; the records' keys do not tell the partition."""
+def wherever(log: EventLog, view: View[Any], asked: Callable[[int], Answer]) -> Answer:
+    """What is answered of the partition that has a state; of views whose records' keys do not tell which one that is."""
     found = None
     for place in log.partitions(view.topic):
-        found = known_at(log, schemas, view, key, at_us, snapshots=snapshots, partition=place)
+        found = asked(place)
         if found.state != view.initial:
             break
     assert found is not None, "a topic has a partition"

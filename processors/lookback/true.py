@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from processors.lookback.in_order import Item, in_order
-from processors.lookback.known import FromSnapshot, ReadUpTo, used
+from processors.lookback.known import FromSnapshot, ReadUpTo, used, wherever
 from processors.repeats import Seen
 from processors.snapshots.reading import Snapshots, Start
 from processors.views.catalogue import View
@@ -73,7 +73,11 @@ def true_at(
         LogUnavailableError: no answer.
     """
     if partition is None and not view.by_record_key:
-        return _wherever(log, schemas, view, key, at_us, snapshots, progress)
+        return wherever(
+            log,
+            view,
+            lambda p: true_at(log, schemas, view, key, at_us, snapshots=snapshots, partition=p, progress=progress),
+        )
     place = partition if partition is not None else partition_of(key.encode(), len(log.partitions(view.topic)))
     bounds = log.bounds(view.topic, place)
     start = _start(log, view, place, key, at_us, snapshots)
@@ -106,25 +110,6 @@ def happened_at_us(event: Any) -> int:
         return int(event.window_to_us)
     name = next(f.name for f in fields(event) if f.name.endswith("_at_us"))
     return int(getattr(event, name))
-
-
-def _wherever(
-    log: EventLog,
-    schemas: Schemas,
-    view: View[S],
-    key: str,
-    at_us: int,
-    snapshots: Snapshots | None,
-    progress: Progress,
-) -> TrueState[S]:
-    """The state where there is one; the records' keys do not tell the partition."""
-    found = None
-    for place in log.partitions(view.topic):
-        found = true_at(log, schemas, view, key, at_us, snapshots=snapshots, partition=place, progress=progress)
-        if found.state != view.initial:
-            break
-    assert found is not None, "a topic has a partition"
-    return found
 
 
 class _Finding:
