@@ -12,6 +12,7 @@ from schemas import events as e
 FRAMES = "vision.frames"
 ASSESSMENTS = "vision.assessments"
 INFERENCES = "vision.inferences"
+CANDIDATES = "vision.candidates"
 RESULTS = "vision.results"
 RELEASES = "vision.releases"
 COMMANDS = "vision.commands"
@@ -66,6 +67,13 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                 events=(e.InferenceCompleted, e.InferenceFailed, e.InferenceSkipped),
             ),
             Topic(
+                name=CANDIDATES,
+                key="device_id",
+                chained=True,
+                retention_ms=400 * _DAY_MS,
+                events=(e.CandidateCompleted, e.CandidateFailed),
+            ),
+            Topic(
                 name=RESULTS,
                 key="device_id",
                 chained=True,
@@ -85,7 +93,9 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                     e.PromotionRequested,
                     e.ShadowStarted,
                     e.CanaryStarted,
+                    e.CanaryAdvanced,
                     e.RolloutJudged,
+                    e.RolloutEnded,
                     e.ReleasePromoted,
                     e.ReleaseRolledBack,
                     e.ThresholdChanged,
@@ -101,9 +111,14 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                     e.RegisterModel,
                     e.RegisterRelease,
                     e.PromoteRelease,
+                    e.RollBackRelease,
+                    e.StartShadow,
+                    e.StartCanary,
+                    e.AbortRollout,
                     e.ChangeThreshold,
                     e.ReportReleaseLoaded,
                     e.ReportReleaseLoadFailed,
+                    e.ReportVerdict,
                     e.EraseFrames,
                 ),
                 longest_bytes=1024 * 1024,
@@ -113,7 +128,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                 key="subject",
                 chained=True,
                 retention_ms=400 * _DAY_MS,
-                events=(e.QualityMeasured, e.DriftDetected, e.AlertRaised, e.AlertCleared, e.SnapshotTaken),
+                events=(e.QualityMeasured, e.DriftDetected, e.RolloutSampled, e.AlertRaised, e.AlertCleared, e.SnapshotTaken),
             ),
             Topic(name=ERASURES, key="device_id", chained=False, retention_ms=-1, events=(e.FramesErased, e.ErasureRefused)),
             Topic(name=DEAD_LETTERS, key="source topic", chained=False, retention_ms=90 * _DAY_MS, events=()),

@@ -125,3 +125,36 @@ class ModelFile:
 
     path: str
     blob: BlobRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutArm:
+    """Which side of a running rollout read a frame. Avro: hindsight.types.RolloutArm."""
+
+    rollout_id: str
+    kind: str
+    stage: int
+    arm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSample:
+    """What one side of a rollout made of one frame, in numbers. Avro: hindsight.types.RolloutSample."""
+
+    arm: str
+    unit: str
+    frame_id: FrameId
+    measures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """A condition that a promotion was held to, and what it was found to be. Avro: hindsight.types.Gate."""
+
+    name: str
+    window_from_us: int
+    window_to_us: int
+    conditions: Mapping[str, float]
+    measures: Mapping[str, float]
+    passed: bool
+    detail: str

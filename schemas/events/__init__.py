@@ -1,7 +1,9 @@
 """Every event and command that the log may hold, grouped by topic."""
 
 from schemas.events.assessments import FrameAccepted, FrameRejected
+from schemas.events.candidates import CandidateCompleted, CandidateFailed
 from schemas.events.commands import (
+    AbortRollout,
     ChangeThreshold,
     EraseFrames,
     PromoteRelease,
@@ -9,12 +11,17 @@ from schemas.events.commands import (
     RegisterRelease,
     ReportReleaseLoaded,
     ReportReleaseLoadFailed,
+    ReportVerdict,
+    RollBackRelease,
+    StartCanary,
+    StartShadow,
 )
 from schemas.events.erasures import ErasureRefused, FramesErased
 from schemas.events.frames import FrameCaptured, FrameRefused, FramesDropped
 from schemas.events.inferences import InferenceCompleted, InferenceFailed, InferenceSkipped
-from schemas.events.monitoring import AlertCleared, AlertRaised, DriftDetected, QualityMeasured, SnapshotTaken
+from schemas.events.monitoring import AlertCleared, AlertRaised, DriftDetected, QualityMeasured, RolloutSampled, SnapshotTaken
 from schemas.events.releases import (
+    CanaryAdvanced,
     CanaryStarted,
     CommandRefused,
     ModelRegistered,
@@ -24,6 +31,7 @@ from schemas.events.releases import (
     ReleasePromoted,
     ReleaseRegistered,
     ReleaseRolledBack,
+    RolloutEnded,
     RolloutJudged,
     ShadowStarted,
     ThresholdChanged,
@@ -31,9 +39,13 @@ from schemas.events.releases import (
 from schemas.events.results import ResultCorrected, ResultDerived
 
 __all__ = [
+    "AbortRollout",
     "AlertCleared",
     "AlertRaised",
+    "CanaryAdvanced",
     "CanaryStarted",
+    "CandidateCompleted",
+    "CandidateFailed",
     "ChangeThreshold",
     "CommandRefused",
     "DriftDetected",
@@ -61,10 +73,16 @@ __all__ = [
     "ReleaseRolledBack",
     "ReportReleaseLoadFailed",
     "ReportReleaseLoaded",
+    "ReportVerdict",
     "ResultCorrected",
     "ResultDerived",
+    "RollBackRelease",
+    "RolloutEnded",
     "RolloutJudged",
+    "RolloutSampled",
     "ShadowStarted",
     "SnapshotTaken",
+    "StartCanary",
+    "StartShadow",
     "ThresholdChanged",
 ]

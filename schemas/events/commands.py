@@ -8,7 +8,7 @@ means. A test holds the two together, field by field.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.types import DeviceId, EventId, ModelFile, ReleaseStep
+from schemas.types import DeviceId, EventId, Gate, ModelFile, ReleaseStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class RegisterRelease:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromoteRelease:
-    """Ask that a release read the frames. Avro: hindsight.commands.PromoteRelease v1."""
+    """Ask that a release read the frames. Avro: hindsight.commands.PromoteRelease v2."""
 
     command_id: EventId
     pipeline: str
@@ -53,11 +53,82 @@ class PromoteRelease:
     issued_by: str
     reason: str
     issued_at_us: int
+    expected_revision: int | None = None
+    gate: Gate | None = None
+    despite_verdict: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollBackRelease:
+    """Ask that the release before this one read again. Avro: hindsight.commands.RollBackRelease v1."""
+
+    command_id: EventId
+    pipeline: str
+    release: str | None = None
+    issued_by: str
+    reason: str
+    issued_at_us: int
+    expected_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartShadow:
+    """Ask that a release read beside the one in force. Avro: hindsight.commands.StartShadow v1."""
+
+    command_id: EventId
+    pipeline: str
+    release: str
+    issued_by: str
+    reason: str
+    issued_at_us: int
+    expected_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCanary:
+    """Ask that a release read a share of the frames. Avro: hindsight.commands.StartCanary v1."""
+
+    command_id: EventId
+    pipeline: str
+    release: str
+    steps_percent: tuple[float, ...]
+    unit: str
+    issued_by: str
+    reason: str
+    issued_at_us: int
+    expected_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbortRollout:
+    """Ask that the running shadow or canary end. Avro: hindsight.commands.AbortRollout v1."""
+
+    command_id: EventId
+    pipeline: str
+    issued_by: str
+    reason: str
+    issued_at_us: int
+    expected_revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportVerdict:
+    """The judge says what a rollout's samples show. Avro: hindsight.commands.ReportVerdict v1."""
+
+    command_id: EventId
+    pipeline: str
+    release: str
+    rollout_id: str
+    stage: int
+    verdict: str
+    deciding: str
+    measures: Mapping[str, float]
+    issued_at_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeThreshold:
-    """Ask for another value of a parameter. Avro: hindsight.commands.ChangeThreshold v1."""
+    """Ask for another value of a parameter. Avro: hindsight.commands.ChangeThreshold v2."""
 
     command_id: EventId
     pipeline: str
@@ -66,6 +137,7 @@ class ChangeThreshold:
     issued_by: str
     reason: str
     issued_at_us: int
+    expected_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,12 @@ means. A test holds the two together, field by field.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.types import Candidate, EventId, FrameRef, Observation, SourcePosition, StepReport
+from schemas.types import Candidate, EventId, FrameRef, Observation, RolloutArm, SourcePosition, StepReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceCompleted:
-    """The ensemble answered; everything it said, and what ran. Avro: hindsight.inferences.InferenceCompleted v1."""
+    """The ensemble answered; everything it said, and what ran. Avro: hindsight.inferences.InferenceCompleted v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -31,11 +31,12 @@ class InferenceCompleted:
     steps: tuple[StepReport, ...]
     observations: tuple[Observation, ...]
     candidates: tuple[Candidate, ...]
+    rollout: RolloutArm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceFailed:
-    """The ensemble did not answer, after the last retry. Avro: hindsight.inferences.InferenceFailed v1."""
+    """The ensemble did not answer, after the last retry. Avro: hindsight.inferences.InferenceFailed v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -50,6 +51,7 @@ class InferenceFailed:
     failed_step: str | None = None
     error_class: str
     error_message: str
+    rollout: RolloutArm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ means. A test holds the two together, field by field.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.types import BlobRef, EventId, FrameId, SourcePosition
+from schemas.types import BlobRef, EventId, FrameId, RolloutSample, SourcePosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,22 @@ class DriftDetected:
     statistic: float
     threshold: float
     detected_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSampled:
+    """Frames that the sides of a rollout read, in numbers, some at a time. Avro: hindsight.monitoring.RolloutSampled v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    subject: str
+    pipeline: str
+    release: str
+    rollout_id: str
+    kind: str
+    stage: int
+    samples: tuple[RolloutSample, ...]
+    sampled_at_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ means. A test holds the two together, field by field.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.types import EventId, ModelFile, ReleaseStep, SourcePosition
+from schemas.types import EventId, Gate, ModelFile, ReleaseStep, SourcePosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class ReleaseLoadFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionRequested:
-    """A promotion waits until its release is loaded. Avro: hindsight.releases.PromotionRequested v1."""
+    """A promotion waits until its release is loaded. Avro: hindsight.releases.PromotionRequested v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -78,11 +78,13 @@ class PromotionRequested:
     issued_by: str
     reason: str
     requested_at_us: int
+    is_rollback: bool = False
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowStarted:
-    """A release reads beside the one in force; its readings never reach results. Avro: hindsight.releases.ShadowStarted v1."""
+    """A release reads beside the one in force; its readings never reach results. Avro: hindsight.releases.ShadowStarted v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -91,11 +93,12 @@ class ShadowStarted:
     issued_by: str
     reason: str
     started_at_us: int
+    rollout_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryStarted:
-    """A release reads a share of the frames. Avro: hindsight.releases.CanaryStarted v1."""
+    """A release reads a share of the frames. Avro: hindsight.releases.CanaryStarted v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -105,11 +108,29 @@ class CanaryStarted:
     issued_by: str
     reason: str
     started_at_us: int
+    rollout_id: str = ""
+    steps_percent: tuple[float, ...] = ()
+    unit: str = "device"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryAdvanced:
+    """The canary went well so far, and its release reads a larger share. Avro: hindsight.releases.CanaryAdvanced v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    rollout_id: str
+    stage: int
+    percent: float
+    previous_percent: float
+    advanced_at_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutJudged:
-    """The comparison of candidate and incumbent came to a verdict. Avro: hindsight.releases.RolloutJudged v1."""
+    """The comparison of candidate and incumbent came to a verdict. Avro: hindsight.releases.RolloutJudged v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -118,11 +139,30 @@ class RolloutJudged:
     verdict: str
     measures: Mapping[str, float]
     judged_at_us: int
+    rollout_id: str = ""
+    stage: int = 0
+    deciding: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutEnded:
+    """A shadow or canary is over; the release in force reads everything. Avro: hindsight.releases.RolloutEnded v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    rollout_id: str
+    kind: str
+    outcome: str
+    issued_by: str
+    reason: str
+    ended_at_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasePromoted:
-    """This release reads the frames from here on. Avro: hindsight.releases.ReleasePromoted v1."""
+    """This release reads the frames from here on. Avro: hindsight.releases.ReleasePromoted v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -132,11 +172,15 @@ class ReleasePromoted:
     issued_by: str
     reason: str
     promoted_at_us: int
+    steps: tuple[ReleaseStep, ...] = ()
+    parameters: Mapping[str, float] | None = None
+    overrides: Mapping[str, float] | None = None
+    gate: Gate | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRolledBack:
-    """An earlier release reads again. Avro: hindsight.releases.ReleaseRolledBack v1."""
+    """An earlier release reads again. Avro: hindsight.releases.ReleaseRolledBack v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -146,6 +190,9 @@ class ReleaseRolledBack:
     issued_by: str
     reason: str
     rolled_back_at_us: int
+    steps: tuple[ReleaseStep, ...] = ()
+    parameters: Mapping[str, float] | None = None
+    overrides: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,15 +54,20 @@ def record_differences(cls: Any, avro: Any, path: str, names: dict[str, Any]) ->
     if avro["name"] != cls.__name__:
         yield f"{path}: {avro['name']} is not {cls.__name__}"
     hints = get_type_hints(cls)
-    ours, theirs = [f.name for f in fields(cls)], [f["name"] for f in avro["fields"]]
-    if ours != theirs:
-        yield f"{path}: fields {ours} are not {theirs}"
+    names_here, names_there = [f.name for f in fields(cls)], [f["name"] for f in avro["fields"]]
+    if names_here != names_there:
+        yield f"{path}: fields {names_here} are not {names_there}"
         return
     for field, other in zip(fields(cls), avro["fields"], strict=True):
         where = f"{path}.{field.name}"
-        if (field.default is not MISSING) != ("default" in other) or other.get("default") is not None:
-            yield f"{where}: only what may be null has a default, and the default is null"
+        ours = [_in_json(field.default)] if field.default is not MISSING else []
+        if ours != [other[name] for name in ("default",) if name in other]:
+            yield f"{where}: the default of one is not the default of the other"
         yield from differences(hints[field.name], other["type"], where, names)
+
+
+def _in_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def every_field(schema: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -127,6 +132,7 @@ def test_a_difference_would_be_found() -> None:
         (lambda s: s["fields"][2].update(type="string"), "FrameCaptured.received_at_us"),
         (lambda s: s["fields"][0].update(type="string"), "an id is a string"),
         (lambda s: s["fields"][1]["type"]["fields"][0].update(name="id"), "FrameCaptured.frame"),
+        (lambda s: s["fields"][0].update(default="x"), "the default of one"),
     ):
         schema = written("FrameCaptured")
         change(schema)
