@@ -13,6 +13,7 @@ from processors.infer.core import Route
 from processors.infer.step import InferStep, Retries
 from processors.lookback.gone import TellingBlobs
 from processors.release.follower import ReleaseFollower
+from processors.release.routing import CANDIDATE, Assigning, Assignment, reads_instead
 from processors.release.step import ReleaseStep
 from processors.rules.contract import load as load_rules
 from processors.views.catalogue import VIEWS
@@ -86,13 +87,28 @@ def _telling(using: Clients) -> TellingBlobs:
 
 
 def router(follower: ReleaseFollower) -> Callable[[FrameRef], Route]:
-    """The release in force for a frame, as far as the follower has read."""
+    """Who reads a frame, as far as the follower has read."""
+    assigning = Assigning()
 
     def route(frame: FrameRef) -> Route:
         state, offset = follower.current()
-        return Route(release=state.in_force, parameters=state.thresholds(), pins=state.pins(), releases_offset=offset)
+        assigned = assigning.assigned(state, frame)
+        on_trial = assigned.rollout is not None and assigned.rollout.arm == CANDIDATE
+        instead = _route(reads_instead(state), offset, None) if on_trial else None
+        return _route(assigned, offset, instead)
 
     return route
+
+
+def _route(assigned: Assignment, offset: int, instead: Route | None) -> Route:
+    return Route(
+        release=assigned.release,
+        parameters=assigned.parameters,
+        pins=assigned.pins,
+        releases_offset=offset,
+        rollout=assigned.rollout,
+        instead=instead,
+    )
 
 
 def faust_limits(settings: Settings) -> FaustLimits:

@@ -10,9 +10,9 @@ from processors.step import Cause
 from schemas import ids
 from schemas.codec import body_of
 from schemas.errors import ContractError
-from schemas.events import InferenceCompleted, InferenceFailed, InferenceSkipped
+from schemas.events import CandidateFailed, InferenceCompleted, InferenceFailed, InferenceSkipped
 from schemas.plain import from_plain
-from schemas.types import Candidate, FrameRef, Observation, StepReport
+from schemas.types import Candidate, FrameRef, Observation, RolloutArm, StepReport
 
 _ANSWER_MAX_BYTES = 4 * 1024 * 1024
 
@@ -21,13 +21,16 @@ _ANSWER_MAX_BYTES = 4 * 1024 * 1024
 class Route:
     """Which release reads a frame, as the router knew it after `releases_offset` records of vision.releases.
 
-    `pins` are the digests of the release by step: what may read in its name.
+    `pins` are the digests of the release by step: what may read in its name. `rollout` says on which side of a trial the
+    frame is; a release on trial has an `instead`, which reads the frame when it cannot.
     """
 
     release: str | None
     parameters: Mapping[str, float]
     pins: Mapping[str, str]
     releases_offset: int
+    rollout: RolloutArm | None = None
+    instead: "Route | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,14 @@ class Failed:
 class Skipped:
     route: Route
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadInstead:
+    """What the release in force made of a frame that a release on trial could not read."""
+
+    outcome: Answered | Failed | Skipped
+    candidate: Failed
 
 
 Outcome = Answered | Failed | Skipped
@@ -101,6 +112,31 @@ def decide(
             )
         case _:
             assert_never(outcome)
+
+
+def candidate_failed(pipeline: str, event: Framed, candidate: Failed, cause: Cause) -> CandidateFailed:
+    """That a release on trial could not read a frame. What read it instead is an event of its own."""
+    route, called = candidate.route, candidate.called
+    assert route.release is not None, "only a named release can have failed"
+    assert route.rollout is not None, "a release on trial is one of a rollout"
+    return CandidateFailed(
+        event_id=ids.event_id(cause.position, "CandidateFailed"),
+        source=cause.position,
+        frame=event.frame,
+        pipeline=pipeline,
+        release=route.release,
+        releases_offset=route.releases_offset,
+        endpoint=called.endpoint,
+        attempts=called.attempts,
+        started_at_us=called.started_at_us,
+        duration_us=called.duration_us,
+        failed_step=candidate.step,
+        error_class=candidate.error_class,
+        error_message=candidate.message[:4000],
+        rollout=route.rollout,
+        incumbent_release=route.instead.release if route.instead is not None else None,
+        incumbent_measures={},
+    )
 
 
 def strangers(pins: Mapping[str, str], report_json: bytes) -> Mapping[str, str]:
@@ -146,6 +182,7 @@ def _completed(pipeline: str, event: Framed, outcome: Answered, cause: Cause) ->
         steps=steps,
         observations=observations,
         candidates=candidates,
+        rollout=outcome.route.rollout,
     )
     # An answer that no event can hold breaks the contract too, and what is derived from it must fit as well.
     if (size := len(body_of(completed))) > _ANSWER_MAX_BYTES:
@@ -169,6 +206,7 @@ def _failed(pipeline: str, event: Framed, outcome: Failed, cause: Cause) -> Infe
         failed_step=outcome.step,
         error_class=outcome.error_class,
         error_message=outcome.message[:4000],
+        rollout=outcome.route.rollout,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -98,24 +98,34 @@ class InferStep:
             return NOTHING
         async with self._calls:
             outcome = await self._ask(event.frame, cause)
-        if isinstance(outcome, core.Failed):
-            return Prepared(answer=outcome, dead_letter=f"{outcome.error_class}: {outcome.message}")
+        final = outcome.outcome if isinstance(outcome, core.ReadInstead) else outcome
+        if isinstance(final, core.Failed):
+            return Prepared(answer=outcome, dead_letter=f"{final.error_class}: {final.message}")
         return Prepared(answer=outcome)
 
     def decide(self, state: NoState, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
-        return () if answer is None else (core.decide(self._pipeline, event, answer, cause),)
+        match answer:
+            case None:
+                return ()
+            case core.ReadInstead():
+                failed = core.candidate_failed(self._pipeline, event, answer.candidate, cause)
+                return (core.decide(self._pipeline, event, answer.outcome, cause), failed)
+            case _:
+                return (core.decide(self._pipeline, event, answer, cause),)
 
     def fold(self, state: NoState, event: Any) -> NoState:
         return state
 
-    async def _ask(self, frame: FrameRef, cause: Cause) -> core.Outcome:
+    async def _ask(self, frame: FrameRef, cause: Cause) -> core.Outcome | core.ReadInstead:
         route = self._route(frame)
         if route.release is None:
             return core.Skipped(route=route, reason="no_release_in_force")
         started_us = self._clock()
         try:
             image = await asyncio.to_thread(self._blobs.get, frame.blob)
-            return await self._call(frame, route, image, cause, started_us)
+            if route.instead is not None:
+                return await self._on_trial(frame, route, image, cause, started_us)
+            return await self._call(lambda: self._route(frame), route, image, cause, started_us)
         except BlobGoneError as error:
             return self._gave_up(route, 0, started_us, None, "blob_gone", error)
         except DigestError as error:
@@ -127,10 +137,39 @@ class InferStep:
             log.exception("unexpected", processor=self.name, frame=frame.frame_id)
             return self._gave_up(route, 0, started_us, None, "unexpected", error)
 
-    async def _call(self, frame: FrameRef, route: core.Route, image: bytes, cause: Cause, first_us: int) -> core.Outcome:
+    async def _on_trial(
+        self, frame: FrameRef, route: core.Route, image: bytes, cause: Cause, first_us: int
+    ) -> core.Outcome | core.ReadInstead:
+        """One try by the release on trial; where it fails, the release in force reads the frame. A trial costs no frame."""
+        try:
+            tried = await self._call(lambda: route, route, image, cause, first_us, attempts_max=1)
+        except InferenceUnavailableError as error:
+            tried = self._gave_up(route, 0, first_us, None, "unavailable", error)
+        if not isinstance(tried, core.Failed):
+            return tried
+        instead = self._instead(frame)
+        outcome = await self._call(lambda: self._instead(frame), instead, image, cause, self._clock())
+        return core.ReadInstead(outcome=outcome, candidate=tried)
+
+    def _instead(self, frame: FrameRef) -> core.Route:
+        """The release in force now, whichever side of a trial the frame is on."""
+        route = self._route(frame)
+        return route.instead if route.instead is not None else replace(route, rollout=None)
+
+    async def _call(
+        self,
+        again: Callable[[], core.Route],
+        route: core.Route,
+        image: bytes,
+        cause: Cause,
+        first_us: int,
+        *,
+        attempts_max: int | None = None,
+    ) -> core.Answered | core.Failed:
+        """Ask until it answers or has failed too often; `again` says before each try who is to be asked."""
         attempts, pause_s = 0, self._retries.backoff_first_s
         while True:
-            route = self._route(frame)
+            route = again()
             assert route.release is not None, "a pipeline that has a release in force never loses it"
             self._wait_if_held(route.release)
             started_us = self._clock()
@@ -146,7 +185,7 @@ class InferStep:
                 attempts += 1
                 kind = "timeout" if isinstance(error, InferenceTimeoutError) else "step_failed"
                 self._observe(route.release, kind, started_us)
-                if attempts >= self._retries.attempts_max:
+                if attempts >= (attempts_max or self._retries.attempts_max):
                     return self._gave_up(route, attempts, first_us, getattr(error, "step", None), kind, error)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
                 pause_s = min(pause_s * 2, self._retries.backoff_most_s)

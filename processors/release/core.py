@@ -6,13 +6,15 @@ done is refused by an event, so that a replay can explain it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import reduce
-from typing import Any
+from typing import Any, assert_never
 
+from processors.release import rollouts
+from processors.release.refusals import Refusal, source_at
+from processors.release.state import FAILED, INITIAL, Pending, PipelineReleases, Rollout, fold, fold_all, model_name
 from processors.step import Cause
 from schemas import ids
 from schemas.events import (
+    AbortRollout,
     ChangeThreshold,
     CommandRefused,
     ModelRegistered,
@@ -27,119 +29,41 @@ from schemas.events import (
     ReleaseRolledBack,
     ReportReleaseLoaded,
     ReportReleaseLoadFailed,
+    ReportVerdict,
+    RollBackRelease,
+    StartCanary,
+    StartShadow,
     ThresholdChanged,
 )
 from schemas.model_files import digest_of, problem_with
-from schemas.types import ReleaseStep, SourcePosition
 
-Command = RegisterModel | RegisterRelease | PromoteRelease | ChangeThreshold | ReportReleaseLoaded | ReportReleaseLoadFailed
+__all__ = ["INITIAL", "Command", "PipelineReleases", "decide", "fold", "fold_all", "model_name", "wrong_values"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseEntry:
-    """One release: its pinned steps, its own thresholds, and the inference servers that had it when they last said."""
-
-    steps: tuple[ReleaseStep, ...]
-    parameters: Mapping[str, float]
-    registered_at_us: int
-    registered_by: str
-    loaded_on: tuple[str, ...] = ()
-    load_error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """A promotion that waits for its release to be loaded."""
-
-    release: str
-    issued_by: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineReleases:
-    """State of one pipeline. `parameters` are thresholds changed by hand; they hold over a release's own. `models` are the
-    digests of the model versions whose files are kept, by "model:version"."""
-
-    releases: Mapping[str, ReleaseEntry] = field(default_factory=dict)
-    in_force: str | None = None
-    promoted_at_us: int = 0
-    promoted_by: str = ""
-    promoted_reason: str = ""
-    previous: str | None = None
-    pending: Pending | None = None
-    parameters: Mapping[str, float] = field(default_factory=dict)
-    models: Mapping[str, str] = field(default_factory=dict)
-
-    def thresholds(self) -> Mapping[str, float]:
-        """The parameters in force."""
-        entry = self._entry_in_force()
-        return {**(entry.parameters if entry is not None else {}), **self.parameters}
-
-    def pins(self) -> Mapping[str, str]:
-        """Digests by step of the release in force."""
-        entry = self._entry_in_force()
-        return {s.step: s.digest for s in entry.steps} if entry is not None else {}
-
-    def _entry_in_force(self) -> ReleaseEntry | None:
-        return self.releases.get(self.in_force) if self.in_force is not None else None
-
-
-INITIAL = PipelineReleases()
+Asked = (
+    RegisterModel
+    | RegisterRelease
+    | PromoteRelease
+    | RollBackRelease
+    | StartShadow
+    | StartCanary
+    | AbortRollout
+    | ChangeThreshold
+)
+Command = Asked | ReportReleaseLoaded | ReportReleaseLoadFailed | ReportVerdict
 
 
 def decide(state: PipelineReleases, command: Command, cause: Cause) -> tuple[Any, ...]:
     """Events that follow from a command; a refusal is one of them."""
     match command:
-        case RegisterModel():
-            return _register_model(state, command, cause)
-        case RegisterRelease():
-            return _register(state, command, cause)
-        case PromoteRelease():
-            return _promote(state, command, cause)
-        case ChangeThreshold():
-            return _change_threshold(state, command, cause)
         case ReportReleaseLoaded():
             return _loaded(state, command, cause)
         case ReportReleaseLoadFailed():
             return _load_failed(state, command, cause)
-
-
-def fold(state: PipelineReleases, event: Any) -> PipelineReleases:
-    """The state after an event of vision.releases. What it does not know, or cannot place, leaves it as it is."""
-    match event:
-        case ModelRegistered():
-            return replace(state, models={**state.models, model_name(event): event.digest})
-        case ReleaseRegistered():
-            entry = ReleaseEntry(
-                steps=event.steps,
-                parameters=event.parameters,
-                registered_at_us=event.registered_at_us,
-                registered_by=event.issued_by,
-            )
-            return replace(state, releases={**state.releases, event.release: entry})
-        case ReleaseLoaded() | ReleaseLoadFailed() if event.release not in state.releases:
-            return state
-        case ReleaseLoaded():
-            entry = state.releases[event.release]
-            loaded = replace(entry, loaded_on=tuple(sorted({*entry.loaded_on, event.endpoint})), load_error="")
-            return replace(state, releases={**state.releases, event.release: loaded})
-        case ReleaseLoadFailed():
-            entry = state.releases[event.release]
-            others = tuple(endpoint for endpoint in entry.loaded_on if endpoint != event.endpoint)
-            failed = replace(entry, loaded_on=others, load_error=event.error_message)
-            still = None if state.pending is not None and state.pending.release == event.release else state.pending
-            return replace(state, releases={**state.releases, event.release: failed}, pending=still)
-        case PromotionRequested():
-            asked = Pending(release=event.release, issued_by=event.issued_by, reason=event.reason)
-            again = {n: replace(e, load_error="") if n == event.release else e for n, e in state.releases.items()}
-            return replace(state, pending=asked, releases=again)
-        case ReleasePromoted() | ReleaseRolledBack():
-            return _in_force(state, event)
-        case ThresholdChanged():
-            return replace(state, parameters={**state.parameters, event.name: event.value})
+        case ReportVerdict():
+            return rollouts.judged(state, command, cause)
         case _:
-            return state
+            decided = _moved(state, command) or _asked(state, command, cause)
+            return (_refused(command, decided, cause),) if isinstance(decided, Refusal) else decided
 
 
 def wrong_values(parameters: Mapping[str, float]) -> str:
@@ -148,39 +72,45 @@ def wrong_values(parameters: Mapping[str, float]) -> str:
     return f"{', '.join(wrong)}: a threshold must be greater than 0 and less than 1" if wrong else ""
 
 
-def fold_all(events: tuple[Any, ...], state: PipelineReleases) -> PipelineReleases:
-    return reduce(fold, events, state)
+def _moved(state: PipelineReleases, command: Asked) -> Refusal | None:
+    """Whether the command was made for another state than this."""
+    expected = getattr(command, "expected_revision", None)
+    if expected in (None, state.revision):
+        return None
+    return Refusal("state_moved", f"it was made for revision {expected}, and the releases are at {state.revision}; look again")
 
 
-def model_name(of: RegisterModel | ModelRegistered | ReleaseStep) -> str:
-    """A model version's name in the state, such as detection:3."""
-    return f"{of.model}:{of.version}"
+def _asked(state: PipelineReleases, command: Asked, cause: Cause) -> tuple[Any, ...] | Refusal:
+    match command:
+        case RegisterModel():
+            return _register_model(state, command, cause)
+        case RegisterRelease():
+            return _register(state, command, cause)
+        case PromoteRelease():
+            return _promote(state, command, cause)
+        case RollBackRelease():
+            return _roll_back(state, command, cause)
+        case StartShadow() | StartCanary():
+            return rollouts.start(state, command, cause)
+        case AbortRollout():
+            return rollouts.abort(state, command, cause)
+        case ChangeThreshold():
+            return _change_threshold(state, command, cause)
+        case _:
+            assert_never(command)
 
 
-def _in_force(state: PipelineReleases, event: ReleasePromoted | ReleaseRolledBack) -> PipelineReleases:
-    at_us = event.promoted_at_us if isinstance(event, ReleasePromoted) else event.rolled_back_at_us
-    return replace(
-        state,
-        in_force=event.release,
-        previous=event.previous_release,
-        promoted_at_us=at_us,
-        promoted_by=event.issued_by,
-        promoted_reason=event.reason,
-        pending=None,
-    )
-
-
-def _register_model(state: PipelineReleases, command: RegisterModel, cause: Cause) -> tuple[Any, ...]:
+def _register_model(state: PipelineReleases, command: RegisterModel, cause: Cause) -> tuple[Any, ...] | Refusal:
     name, known = model_name(command), state.models.get(model_name(command))
     if known == command.digest:
-        return (_refused(command, "already_registered", f"{name} is registered with the same files", cause),)
+        return Refusal("already_registered", f"{name} is registered with the same files")
     if known is not None:
         told = f"{name} is registered with the digest {known}, not {command.digest}; a model version never changes"
-        return (_refused(command, "registered_otherwise", told, cause),)
+        return Refusal("registered_otherwise", told)
     if (problem := problem_with(command.files)) is not None:
-        return (_refused(command, "bad_files", problem, cause),)
+        return Refusal("bad_files", problem)
     if (follows := digest_of(command.files)) != command.digest:
-        return (_refused(command, "bad_files", f"the files have the digest {follows}, not {command.digest}", cause),)
+        return Refusal("bad_files", f"the files have the digest {follows}, not {command.digest}")
     return (
         ModelRegistered(
             event_id=ids.event_id(cause.position, "ModelRegistered"),
@@ -197,23 +127,16 @@ def _register_model(state: PipelineReleases, command: RegisterModel, cause: Caus
     )
 
 
-def _register(state: PipelineReleases, command: RegisterRelease, cause: Cause) -> tuple[Any, ...]:
+def _register(state: PipelineReleases, command: RegisterRelease, cause: Cause) -> tuple[Any, ...] | Refusal:
     known = state.releases.get(command.release)
     if known is not None:
         if known.steps == command.steps and dict(known.parameters) == dict(command.parameters):
-            return (_refused(command, "already_registered", f"{command.release} is registered with the same steps", cause),)
-        return (
-            _refused(
-                command,
-                "registered_otherwise",
-                f"{command.release} is registered with other steps; a release never changes",
-                cause,
-            ),
-        )
+            return Refusal("already_registered", f"{command.release} is registered with the same steps")
+        return Refusal("registered_otherwise", f"{command.release} is registered with other steps; a release never changes")
     if not command.steps:
-        return (_refused(command, "no_steps", "a release pins at least one step", cause),)
+        return Refusal("no_steps", "a release pins at least one step")
     if wrong := wrong_values(command.parameters):
-        return (_refused(command, "bad_value", wrong, cause),)
+        return Refusal("bad_value", wrong)
     return (
         ReleaseRegistered(
             event_id=ids.event_id(cause.position, "ReleaseRegistered"),
@@ -229,17 +152,21 @@ def _register(state: PipelineReleases, command: RegisterRelease, cause: Cause) -
     )
 
 
-def _promote(state: PipelineReleases, command: PromoteRelease, cause: Cause) -> tuple[Any, ...]:
+def _promote(state: PipelineReleases, command: PromoteRelease, cause: Cause) -> tuple[Any, ...] | Refusal:
     if command.release not in state.releases:
-        return (
-            _refused(command, "not_registered", f"{command.release} is not a registered release of {command.pipeline}", cause),
-        )
+        return Refusal("not_registered", f"{command.release} is not a registered release of {command.pipeline}")
     if state.in_force == command.release:
-        return (_refused(command, "in_force_already", f"{command.release} reads the frames already", cause),)
-    if state.pending is not None and state.pending.release != command.release:
-        return (
-            _refused(command, "another_promotion_waits", f"the promotion of {state.pending.release} waits to be loaded", cause),
+        return Refusal("in_force_already", f"{command.release} reads the frames already")
+    if (waits := _another_waits(state, command.release)) is not None:
+        return waits
+    if state.rollout is not None and state.rollout.release != command.release:
+        return Refusal("another_rollout_runs", f"a {state.rollout.kind} of {state.rollout.release} runs; abort it first")
+    if state.releases[command.release].verdict == FAILED and not command.despite_verdict:
+        return Refusal(
+            "verdict_failed", f"the last verdict on {command.release} is failed; try it again, or say --despite-verdict"
         )
+    if command.gate is not None and not command.gate.passed:
+        return Refusal("gate_failed", f"{command.gate.name}: {command.gate.detail}")
     return (
         PromotionRequested(
             event_id=ids.event_id(cause.position, "PromotionRequested"),
@@ -249,18 +176,47 @@ def _promote(state: PipelineReleases, command: PromoteRelease, cause: Cause) -> 
             issued_by=command.issued_by,
             reason=command.reason,
             requested_at_us=command.issued_at_us,
+            gate=command.gate,
         ),
     )
 
 
-def _change_threshold(state: PipelineReleases, command: ChangeThreshold, cause: Cause) -> tuple[Any, ...]:
+def _roll_back(state: PipelineReleases, command: RollBackRelease, cause: Cause) -> tuple[Any, ...] | Refusal:
+    """A way back is never held up by a trial: it ends with it."""
+    target = command.release if command.release is not None else next(iter(state.earlier), None)
+    if target is None:
+        return Refusal("nothing_before", f"no release of {command.pipeline} read before the one in force")
+    if target == state.in_force:
+        return Refusal("in_force_already", f"{target} reads the frames already")
+    if target not in state.earlier:
+        known = f"it is one of {', '.join(state.earlier)}" if state.earlier else "there is none"
+        return Refusal("never_in_force", f"{target} did not read before, as far as is known; {known}")
+    return (
+        PromotionRequested(
+            event_id=ids.event_id(cause.position, "PromotionRequested"),
+            source=cause.position,
+            pipeline=command.pipeline,
+            release=target,
+            issued_by=command.issued_by,
+            reason=command.reason,
+            requested_at_us=command.issued_at_us,
+            is_rollback=True,
+        ),
+    )
+
+
+def _another_waits(state: PipelineReleases, release: str) -> Refusal | None:
+    if state.pending is None or state.pending.release == release:
+        return None
+    return Refusal("another_promotion_waits", f"the promotion of {state.pending.release} waits to be loaded")
+
+
+def _change_threshold(state: PipelineReleases, command: ChangeThreshold, cause: Cause) -> tuple[Any, ...] | Refusal:
     if state.in_force is None or command.name not in state.releases[state.in_force].parameters:
         known = sorted(state.releases[state.in_force].parameters) if state.in_force is not None else []
-        return (
-            _refused(command, "unknown_parameter", f"{command.name} is none of {', '.join(known) or 'no parameters yet'}", cause),
-        )
+        return Refusal("unknown_parameter", f"{command.name} is none of {', '.join(known) or 'no parameters yet'}")
     if wrong := wrong_values({command.name: command.value}):
-        return (_refused(command, "bad_value", wrong, cause),)
+        return Refusal("bad_value", wrong)
     return (
         ThresholdChanged(
             event_id=ids.event_id(cause.position, "ThresholdChanged"),
@@ -280,7 +236,7 @@ def _loaded(state: PipelineReleases, command: ReportReleaseLoaded, cause: Cause)
     entry = state.releases.get(command.release)
     if entry is None:
         return ()
-    out: list[ReleaseLoaded | ReleasePromoted] = []
+    out: list[Any] = []
     if command.endpoint not in entry.loaded_on or entry.load_error:
         out.append(
             ReleaseLoaded(
@@ -294,46 +250,64 @@ def _loaded(state: PipelineReleases, command: ReportReleaseLoaded, cause: Cause)
             )
         )
     if state.pending is not None and state.pending.release == command.release:
-        out.append(_promoted(state, command.pipeline, state.pending, cause, len(out), command.issued_at_us))
+        out.append(_now_reads(state, command.pipeline, state.pending, cause, len(out), command.issued_at_us))
+        if state.rollout is not None:
+            out.append(_rollout_over(state.rollout, state.pending, command, cause, len(out)))
     return tuple(out)
 
 
 def _load_failed(state: PipelineReleases, command: ReportReleaseLoadFailed, cause: Cause) -> tuple[Any, ...]:
-    entry = state.releases.get(command.release)
+    entry, rollout = state.releases.get(command.release), state.rollout
     if entry is None or (entry.load_error == command.error_message and command.endpoint not in entry.loaded_on):
         return ()
-    return (
-        ReleaseLoadFailed(
-            event_id=ids.event_id(cause.position, "ReleaseLoadFailed"),
-            source=cause.position,
-            pipeline=command.pipeline,
-            release=command.release,
-            endpoint=command.endpoint,
-            error_message=command.error_message,
-            failed_at_us=command.issued_at_us,
-        ),
+    failed = ReleaseLoadFailed(
+        event_id=ids.event_id(cause.position, "ReleaseLoadFailed"),
+        source=cause.position,
+        pipeline=command.pipeline,
+        release=command.release,
+        endpoint=command.endpoint,
+        error_message=command.error_message,
+        failed_at_us=command.issued_at_us,
     )
+    if rollout is None or rollout.release != command.release or set(entry.loaded_on) - {command.endpoint}:
+        return (failed,)
+    why = f"no inference server has {rollout.release} any more: {command.error_message}"
+    at_us, by = command.issued_at_us, rollouts.BY_VERDICT
+    return (failed, rollouts.ended(rollout, command.pipeline, rollouts.ROLLED_BACK, by, why, at_us, cause, 1))
 
 
-def _promoted(state: PipelineReleases, pipeline: str, asked: Pending, cause: Cause, index: int, at_us: int) -> ReleasePromoted:
-    source = SourcePosition(
-        topic=cause.position.topic, partition=cause.position.partition, offset=cause.position.offset, index=index
-    )
-    return ReleasePromoted(
-        event_id=ids.event_id(source, "ReleasePromoted"),
-        source=source,
-        pipeline=pipeline,
-        release=asked.release,
-        previous_release=state.in_force,
-        issued_by=asked.issued_by,
-        reason=asked.reason,
-        promoted_at_us=at_us,
-    )
+def _now_reads(
+    state: PipelineReleases, pipeline: str, asked: Pending, cause: Cause, index: int, at_us: int
+) -> ReleasePromoted | ReleaseRolledBack:
+    """The switch itself: it says all that holds from here on."""
+    source, entry = source_at(cause, index), state.releases[asked.release]
+    kind = ReleaseRolledBack if asked.is_rollback else ReleasePromoted
+    common: dict[str, Any] = {
+        "event_id": ids.event_id(source, kind.__name__),
+        "source": source,
+        "pipeline": pipeline,
+        "release": asked.release,
+        "issued_by": asked.issued_by,
+        "reason": asked.reason,
+        "steps": entry.steps,
+        "parameters": state.thresholds(asked.release),
+        "overrides": state.parameters,
+    }
+    if asked.is_rollback:
+        assert state.in_force is not None, "a way back leads from a release that reads"
+        return ReleaseRolledBack(**common, previous_release=state.in_force, rolled_back_at_us=at_us)
+    return ReleasePromoted(**common, previous_release=state.in_force, promoted_at_us=at_us, gate=asked.gate)
 
 
-def _refused(
-    command: RegisterModel | RegisterRelease | PromoteRelease | ChangeThreshold, refusal: str, detail: str, cause: Cause
-) -> CommandRefused:
+def _rollout_over(rollout: Rollout, asked: Pending, command: ReportReleaseLoaded, cause: Cause, index: int) -> Any:
+    """Whatever is put in force ends a trial."""
+    is_promoted = rollout.release == asked.release and not asked.is_rollback
+    outcome = rollouts.PROMOTED if is_promoted else rollouts.ABORTED
+    reason = asked.reason if is_promoted else f"{asked.release} was put in force"
+    return rollouts.ended(rollout, command.pipeline, outcome, asked.issued_by, reason, command.issued_at_us, cause, index)
+
+
+def _refused(command: Asked, refusal: Refusal, cause: Cause) -> CommandRefused:
     return CommandRefused(
         event_id=ids.event_id(cause.position, "CommandRefused"),
         source=cause.position,
@@ -341,8 +315,8 @@ def _refused(
         command_id=command.command_id,
         command=type(command).__name__,
         release=getattr(command, "release", None),
-        refusal=refusal,
-        detail=detail,
+        refusal=refusal.code,
+        detail=refusal.detail,
         issued_by=command.issued_by,
         refused_at_us=command.issued_at_us,
     )

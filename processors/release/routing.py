@@ -1,0 +1,79 @@
+"""Which release reads a frame, by the state of the releases: the one in force, or the one on trial for a canary's share.
+
+Guarantees: the same unit (a passage, or a device) is on the same side for as long as a stage runs, and a unit on the
+candidate's side stays there in later stages. A passage that has begun stays on its side even when a stage begins, as long
+as this process lives and the trial runs; nothing else of a unit is remembered.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from processors.release.state import CANARY, PipelineReleases, Rollout
+from schemas.types import FrameRef, RolloutArm
+
+INCUMBENT, CANDIDATE = "incumbent", "candidate"
+_PASSAGES_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The release that reads a frame, with what it reads with; `rollout` says on which side of a trial the frame is."""
+
+    release: str | None
+    parameters: Mapping[str, float]
+    pins: Mapping[str, str]
+    rollout: RolloutArm | None
+
+
+class Assigning:
+    """Assigns frames, and remembers on which side a passage began."""
+
+    def __init__(self) -> None:
+        self._sides: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def assigned(self, state: PipelineReleases, frame: FrameRef) -> Assignment:
+        """Who reads this frame."""
+        rollout = state.rollout
+        if rollout is None or state.in_force is None:
+            return _reads(state, state.in_force, None)
+        side = self._side(rollout, frame) if rollout.kind == CANARY else INCUMBENT
+        return _reads(state, rollout.release if side == CANDIDATE else state.in_force, arm_of(rollout, side))
+
+    def _side(self, rollout: Rollout, frame: FrameRef) -> str:
+        unit = unit_of(rollout, frame)
+        side = CANDIDATE if share_of(rollout.rollout_id, unit) < rollout.percent else INCUMBENT
+        if rollout.unit == "device" or frame.passage_id is None:
+            return side
+        key = (rollout.rollout_id, unit)
+        side = self._sides.setdefault(key, side)
+        self._sides.move_to_end(key)
+        if len(self._sides) > _PASSAGES_KEPT:
+            self._sides.popitem(last=False)
+        return side
+
+
+def reads_instead(state: PipelineReleases) -> Assignment:
+    """Who reads a frame when the candidate could not: the release in force. It counts for neither side."""
+    return _reads(state, state.in_force, None)
+
+
+def arm_of(rollout: Rollout, side: str) -> RolloutArm:
+    return RolloutArm(rollout_id=rollout.rollout_id, kind=rollout.kind, stage=rollout.stage, arm=side)
+
+
+def unit_of(rollout: Rollout, frame: FrameRef) -> str:
+    """What is assigned as a whole: the frame's passage, or its device where it has none or the canary goes by devices."""
+    by_passage = rollout.unit == "passage" and frame.passage_id is not None
+    return f"{frame.device_id}/{frame.passage_id}" if by_passage else str(frame.device_id)
+
+
+def share_of(rollout_id: str, unit: str) -> float:
+    """Where a unit lies between 0 and 100; another trial mixes anew."""
+    digest = hashlib.sha256(f"{rollout_id}\0{unit}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 * 100.0
+
+
+def _reads(state: PipelineReleases, release: str | None, rollout: RolloutArm | None) -> Assignment:
+    return Assignment(release=release, parameters=state.thresholds(release), pins=state.pins(release), rollout=rollout)
