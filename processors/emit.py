@@ -7,7 +7,7 @@ says, so that one who looks for a device finds all of it in one partition of eac
 from typing import Any
 
 from processors.step import Cause
-from schemas.catalogue import RELEASES, TOPIC_OF, TOPICS
+from schemas.catalogue import COMMANDS, RELEASES, TOPIC_OF, TOPICS
 from schemas.codec import Schemas, encode
 from schemas.envelope import envelope_of, to_headers
 from streams.records import Outgoing, hold_size
@@ -41,7 +41,7 @@ def outgoing(event: Any, *, cause: Cause, source: str, time_us: int, schemas: Sc
 
 def key_of(event: Any) -> str:
     """The Kafka key of an event, by its topic's rule."""
-    if TOPIC_OF[type(event)] == RELEASES:
+    if TOPIC_OF[type(event)] in (RELEASES, COMMANDS) and hasattr(event, "pipeline"):
         return str(event.pipeline)
     for name in ("subject", "device_id", "view"):
         if hasattr(event, name):

@@ -6,7 +6,7 @@ decided, folds the event into the state, and stores state and position together.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from schemas.codec import Schemas
@@ -28,6 +28,10 @@ class Cause:
     traceparent: str
     now_us: int
 
+    def source(self, index: int) -> SourcePosition:
+        """The source of the index-th event that follows on one topic."""
+        return replace(self.position, index=index)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -38,6 +42,11 @@ class Prepared:
 
 
 NOTHING = Prepared()
+
+
+@dataclass(frozen=True, slots=True)
+class NoState:
+    """Of a processor that keeps nothing but how far it came."""
 
 
 class Step(Protocol[S]):

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from processors.assess.core import Limits
 from processors.assess.step import AssessStep
@@ -13,11 +14,15 @@ from processors.infer.core import Route
 from processors.infer.step import InferStep, Retries
 from processors.lookback.gone import TellingBlobs
 from processors.release.follower import ReleaseFollower
-from processors.release.routing import CANDIDATE, Assigning, Assignment, reads_instead
+from processors.release.routing import CANDIDATE, Assigning, Assignment, reads_beside, reads_instead
 from processors.release.step import ReleaseStep
+from processors.rollout.sampling import SamplingStep
+from processors.rollout.shadow import ShadowStep
 from processors.rules.contract import load as load_rules
+from processors.step import Step
 from processors.views.catalogue import VIEWS
 from processors.views.step import ViewStep
+from schemas.catalogue import CANDIDATES, INFERENCES
 from schemas.types import FrameRef
 from streams.ports import Inference
 from streams.records import system_clock
@@ -25,7 +30,7 @@ from topology.agents import FaustLimits, Group
 from topology.settings import Settings
 from topology.wiring import Clients
 
-PROCESSORS = ("assess", "infer", "derive", "release", "erase", "views")
+PROCESSORS = ("assess", "infer", "derive", "release", "shadow", "rollout", "erase", "views")
 
 
 def groups(
@@ -55,6 +60,12 @@ def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollo
             return Group(name=name, steps=(DeriveStep(load_rules(settings.pipeline.rules)),), window=batch, batch=batch)
         case "release":
             return Group(name=name, steps=(ReleaseStep(),), window=batch, batch=batch)
+        case "shadow":
+            assert follower is not None, "shadow is never built without a follower"
+            assert inference is not None, "shadow is never built without a client"
+            return Group(name=name, steps=(_shadow(settings, using, follower, inference),), window=window, batch=batch)
+        case "rollout":
+            return Group(name=name, steps=_rollout(settings), window=batch, batch=batch)
         case "erase":
             # One order at a time: two would cut the same keys.
             erase = EraseStep(using.log, using.schemas, using.blobs, system_clock)
@@ -79,6 +90,37 @@ def _infer(settings: Settings, using: Clients, follower: ReleaseFollower, infere
         ),
         concurrency=settings.worker.concurrent_calls,
     )
+
+
+def _shadow(settings: Settings, using: Clients, follower: ReleaseFollower, inference: Inference) -> ShadowStep:
+    return ShadowStep(
+        rules=load_rules(settings.pipeline.rules),
+        route=_on_trial(follower),
+        inference=inference,
+        blobs=_telling(using),
+        clock=system_clock,
+        concurrency=max(1, settings.worker.concurrent_calls // 2),
+    )
+
+
+def _rollout(settings: Settings) -> tuple[Step[Any], ...]:
+    rules = load_rules(settings.pipeline.rules)
+    return (
+        SamplingStep(rules, name="sample_inferences", topic=INFERENCES),
+        SamplingStep(rules, name="sample_candidates", topic=CANDIDATES),
+    )
+
+
+def _on_trial(follower: ReleaseFollower) -> Callable[[str], Route | None]:
+    """The release on trial in a rollout, while that runs."""
+
+    def route(rollout_id: str) -> Route | None:
+        state, offset = follower.current()
+        if state.rollout is None or state.rollout.rollout_id != rollout_id:
+            return None
+        return _route(reads_beside(state, state.rollout), offset, None)
+
+    return route
 
 
 def _telling(using: Clients) -> TellingBlobs:

@@ -80,7 +80,7 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     follower = ReleaseFollower(using.log, using.schemas, settings.pipeline.name)
     tritons = tuple(TritonInference(endpoint, timeout_s=settings.triton.timeout_s) for endpoint in settings.triton.endpoints)
     inference = InTurn(tuple(BreakingInference(t, name=t.endpoint, now_s=time.monotonic) for t in tritons))
-    if {"infer", "release"} & set(names):
+    if {"infer", "release", "shadow"} & set(names):
         await asyncio.to_thread(follower.start)
     groups = processing.groups(settings, names, using, follower=follower, inference=inference)
     kafka = KafkaGroups(wiring.bootstrap_servers(settings), wiring.namespace(settings))

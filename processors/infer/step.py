@@ -10,7 +10,7 @@ import structlog
 
 from processors.infer import core
 from processors.metrics import CALL_SECONDS
-from processors.step import NOTHING, Cause, Prepared
+from processors.step import NOTHING, Cause, NoState, Prepared
 from processors.tracing import calling, current_traceparent
 from schemas.catalogue import ASSESSMENTS
 from schemas.errors import (
@@ -46,11 +46,6 @@ class _Held:
 
     message: str
     until_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class NoState:
-    """infer keeps nothing but how far it came."""
 
 
 class InferStep:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, assert_never
 
 from processors.release import rollouts
-from processors.release.refusals import Refusal, source_at
+from processors.release.refusals import Refusal
 from processors.release.state import FAILED, INITIAL, Pending, PipelineReleases, Rollout, fold, fold_all, model_name
 from processors.step import Cause
 from schemas import ids
@@ -280,7 +280,7 @@ def _now_reads(
     state: PipelineReleases, pipeline: str, asked: Pending, cause: Cause, index: int, at_us: int
 ) -> ReleasePromoted | ReleaseRolledBack:
     """The switch itself: it says all that holds from here on."""
-    source, entry = source_at(cause, index), state.releases[asked.release]
+    source, entry = cause.source(index), state.releases[asked.release]
     kind = ReleaseRolledBack if asked.is_rollback else ReleasePromoted
     common: dict[str, Any] = {
         "event_id": ids.event_id(source, kind.__name__),

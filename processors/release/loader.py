@@ -49,7 +49,8 @@ class ReleaseLoader:
 
     Args:
         state: The newest state known.
-        keep_loaded: How many releases stay loaded: the one in force, one that waits, and the newest of the others.
+        keep_loaded: How many releases stay loaded: the one in force, one that waits, one on trial, the one that read before,
+            and the newest of the others.
     """
 
     def __init__(
@@ -198,12 +199,14 @@ class ReleaseLoader:
 def wanted(state: PipelineReleases, keep_loaded: int) -> tuple[str, ...]:
     """Releases that should be loaded, the most urgent first."""
     newest = sorted(state.releases, key=lambda r: (-state.releases[r].registered_at_us, r))
-    return tuple(dict.fromkeys([*_asked_for(state), *newest]))[:keep_loaded]
+    asked, earlier = _asked_for(state), [r for r in state.earlier if r in state.releases]
+    return tuple(dict.fromkeys([*asked, *earlier[:1], *newest, *earlier]))[: max(keep_loaded, len(asked) + 1)]
 
 
 def _asked_for(state: PipelineReleases) -> tuple[str, ...]:
-    """The release in force and the one that waits."""
-    asked = (state.in_force, state.pending.release if state.pending is not None else None)
+    """The release in force, the one that waits and the one on trial."""
+    pending = state.pending.release if state.pending is not None else None
+    asked = (state.in_force, pending, state.rollout.release if state.rollout is not None else None)
     return tuple(r for r in asked if r is not None and r in state.releases)
 
 

@@ -6,7 +6,7 @@ reads everything again. `core` gives the commands here; `routing` carries out wh
 
 from typing import Any
 
-from processors.release.refusals import Refusal, source_at
+from processors.release.refusals import Refusal
 from processors.release.state import CANARY, FAILED, SUCCESSFUL, PipelineReleases, Rollout
 from processors.step import Cause
 from schemas import ids
@@ -110,7 +110,7 @@ def judged(state: PipelineReleases, command: ReportVerdict, cause: Cause) -> tup
 def ended(
     rollout: Rollout, pipeline: str, outcome: str, by: str, reason: str, at_us: int, cause: Cause, index: int
 ) -> RolloutEnded:
-    source = source_at(cause, index)
+    source = cause.source(index)
     return RolloutEnded(
         event_id=ids.event_id(source, "RolloutEnded"),
         source=source,
@@ -149,7 +149,7 @@ def _cannot_start(state: PipelineReleases, command: StartShadow | StartCanary) -
 
 
 def _advanced(rollout: Rollout, command: ReportVerdict, cause: Cause) -> CanaryAdvanced:
-    source, stage = source_at(cause, 1), rollout.stage + 1
+    source, stage = cause.source(1), rollout.stage + 1
     return CanaryAdvanced(
         event_id=ids.event_id(source, "CanaryAdvanced"),
         source=source,

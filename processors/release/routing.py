@@ -59,6 +59,11 @@ def reads_instead(state: PipelineReleases) -> Assignment:
     return _reads(state, state.in_force, None)
 
 
+def reads_beside(state: PipelineReleases, rollout: Rollout) -> Assignment:
+    """What a shadow's candidate reads with."""
+    return _reads(state, rollout.release, arm_of(rollout, CANDIDATE))
+
+
 def arm_of(rollout: Rollout, side: str) -> RolloutArm:
     return RolloutArm(rollout_id=rollout.rollout_id, kind=rollout.kind, stage=rollout.stage, arm=side)
 

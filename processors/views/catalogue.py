@@ -79,7 +79,14 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 fold=features.fold_device_features,
             ),
             View(name="alerts", topic=MONITORING, initial=folds.OpenAlerts(), key=_subject, fold=folds.fold_alerts),
-            View(name="releases", topic=RELEASES, initial=release.INITIAL, key=lambda e: str(e.pipeline), fold=release.fold),
+            View(
+                name="releases",
+                topic=RELEASES,
+                initial=release.INITIAL,
+                key=lambda e: str(e.pipeline),
+                fold=release.fold,
+                version=2,
+            ),
         )
     }
 )

@@ -117,7 +117,6 @@ class ReportVerdict:
 
     command_id: EventId
     pipeline: str
-    release: str
     rollout_id: str
     stage: int
     verdict: str

@@ -47,7 +47,6 @@ class RolloutSampled:
     source: SourcePosition
     subject: str
     pipeline: str
-    release: str
     rollout_id: str
     kind: str
     stage: int

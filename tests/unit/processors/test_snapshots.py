@@ -258,6 +258,6 @@ PINNED = {
     "device_frames": (1, "b3b363b23f5bd4e7"),
     "device_results": (1, "5e7b146cb761659d"),
     "frame_outcomes": (1, "42cc201a775305a8"),
-    "releases": (1, "ef9f27afd895bb09"),
+    "releases": (2, "c340f73ab44570e8"),
     "results_by_frame": (1, "31c8a4e69090f5a7"),
 }
