@@ -1,4 +1,4 @@
-"""infer, on trial: a candidate that cannot read a frame costs nothing but time; the release in force reads it, and both are told."""
+"""infer, on trial: a candidate that cannot read a frame costs nothing but time; the release in force reads it instead."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""release, rollouts: what may begin, how it goes on, and how it ends; refusals say why, and a verdict that failed ends a trial."""
+"""release, rollouts: what may begin, how it goes on, how it ends; refusals say why, and a failed verdict ends a trial."""
 
 from typing import Any
 
