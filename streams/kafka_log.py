@@ -23,6 +23,9 @@ _METADATA_S = 10.0
 _NO_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 _NO_LEADER_RETRY_S = 0.05
 
+# One that read to the log's end asks for more until it is told otherwise, and serves nobody before the broker has answered.
+_HURRIED = {"fetch.wait.max.ms": 5}
+
 T = TypeVar("T")
 _Idle = tuple[Consumer, set[str]]  # with the topics whose leaders it knows
 
@@ -104,7 +107,7 @@ class KafkaEventLog:
     def _consumer(self, topic: str) -> Iterator[Consumer]:
         """A consumer with nothing assigned and nothing left over; one that something went wrong with serves nobody else."""
         with self._lock:
-            consumer, topics = self._idle.pop() if self._idle else (Consumer(self._config), {topic})
+            consumer, topics = self._idle.pop() if self._idle else (Consumer({**self._config, **_HURRIED}), {topic})
         try:
             while consumer.consume(_BATCH_RECORDS, timeout=0):
                 pass  # what was told while nobody asked, such as a broker that went away and came back

@@ -29,7 +29,7 @@ from schemas.types import EventId, ReleaseStep, SourcePosition
 from streams.records import Outgoing
 
 PIPELINE, OTHER = "gate", "yard"
-START_US = 1_790_000_000_000_000
+START_US = 1_750_000_000_000_000
 YEAR_US = 365 * 86_400_000_000
 
 

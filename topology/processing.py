@@ -59,7 +59,8 @@ def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollo
         case "derive":
             return Group(name=name, steps=(DeriveStep(load_rules(settings.pipeline.rules)),), window=batch, batch=batch)
         case "release":
-            return Group(name=name, steps=(ReleaseStep(),), window=batch, batch=batch)
+            # Few at a time: a look back for who was in force goes back as far as one commit may be repeated.
+            return Group(name=name, steps=(ReleaseStep(),), window=16, batch=16)
         case "shadow":
             assert follower is not None, "shadow is never built without a follower"
             assert inference is not None, "shadow is never built without a client"

@@ -20,9 +20,9 @@ from streams.events import events_of, newest_first
 from streams.past import Past
 from streams.records import Record
 
-_FIRST, _MOST = 64, 1024
-# A crash repeats at most what one commit gave: `worker.batch_records` commands with a few events each.
-_REPEATED_WITHIN = 1024
+_FIRST, _MOST = 192, 1024
+# A crash repeats at most what one commit gave: 16 commands (`topology.processing`), each with three events at most.
+_REPEATED_WITHIN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
