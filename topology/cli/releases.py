@@ -1,17 +1,19 @@
-"""`hindsight releases`: register, promote, list, history."""
+"""`hindsight releases`: register, list, show, diff, history, and who was in production at a moment; `rollouts` changes it."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from topology.cli import rollouts
+from topology.cli.options import BundleOption, FormatOption, ZoneOption
+from topology.cli.rollouts import Reason, Wait
 from topology.cli.tables import Format, as_json, table
 
 if TYPE_CHECKING:
-    from topology.settings import Settings
+    from pathlib import Path
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
-Reason = Annotated[str, typer.Option(help="Why, for the record.")]
-Wait = Annotated[float, typer.Option(help="Seconds to wait for the outcome.")]
+    from processors.release.core import PipelineReleases
+    from topology.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -19,9 +21,12 @@ def register(app: typer.Typer) -> None:
     releases.command("register", epilog="Example: hindsight releases register gate_reader_r2 --reason 'v6 models'")(
         register_release
     )
-    releases.command(epilog="Example: hindsight releases promote gate_reader_r2 --reason 'reads worn codes better'")(promote)
     releases.command("list", epilog="Example: hindsight releases list --format json")(list_releases)
-    releases.command(epilog="Example: hindsight releases history")(history)
+    releases.command(epilog="Example: hindsight releases show gate_reader_r2")(show)
+    releases.command(epilog="Example: hindsight releases diff gate_reader_r1 gate_reader_r2")(diff)
+    releases.command(epilog="Example: hindsight releases history --bundle incident.hsb")(history)
+    releases.command(epilog='Example: hindsight releases at "last tue 03:47" --tz Europe/Berlin')(at)
+    rollouts.register(releases)
     releases.command(epilog="Example: hindsight releases threshold text_confidence 0.6 --reason 'fewer ghosts'")(threshold)
     app.add_typer(releases, name="releases")
 
@@ -56,36 +61,6 @@ def register_release(name: str, reason: Reason = "", wait: Wait = 30.0) -> None:
     typer.echo(f"{name} is registered; the loader loads it now")
 
 
-def promote(name: str, reason: Reason = "", wait: Wait = 120.0) -> None:
-    """Put a release in force. Waits until the inference server has it; frames are read by it from then on."""
-    from schemas.errors import ContractError
-    from schemas.events import PromoteRelease, ReleaseLoadFailed, ReleasePromoted
-    from streams.records import system_clock
-    from topology import commands
-
-    settings = _settings()
-    command = PromoteRelease(
-        command_id=commands.new_command_id(),
-        pipeline=settings.pipeline.name,
-        release=name,
-        issued_by=commands.who(),
-        reason=reason,
-        issued_at_us=system_clock(),
-    )
-    event = commands.send(
-        settings,
-        command,
-        until=lambda e: isinstance(e, (ReleasePromoted, ReleaseLoadFailed)) and e.release == name,
-        timeout_s=wait,
-    )
-    if isinstance(event, ReleaseLoadFailed):
-        raise ContractError(
-            f"{name} could not be loaded on {event.endpoint}: {event.error_message}",
-            do="mend the model and register it as a new release",
-        )
-    typer.echo(f"{name} is in force; before it: {event.previous_release or 'none'}")
-
-
 def threshold(name: str, value: float, reason: Reason = "", wait: Wait = 30.0) -> None:
     """Change a parameter of the pipeline; it holds for frames read from then on."""
     from processors.release.core import wrong_values
@@ -105,6 +80,7 @@ def threshold(name: str, value: float, reason: Reason = "", wait: Wait = 30.0) -
         issued_by=commands.who(),
         reason=reason,
         issued_at_us=system_clock(),
+        expected_revision=commands.releases_now(settings).revision,
     )
     event = commands.send(
         settings, command, until=lambda e: isinstance(e, ThresholdChanged) and e.name == name and e.value == value, timeout_s=wait
@@ -115,28 +91,16 @@ def threshold(name: str, value: float, reason: Reason = "", wait: Wait = 30.0) -
 
 
 def list_releases(format: FormatOption = Format.TABLE) -> None:
-    """The releases of the pipeline and which one is in force, from the log."""
+    """The releases of the pipeline, which one is in force and which one on trial, from the log."""
     from schemas.plain import to_plain
     from topology import commands
 
-    settings = _settings()
-    state = commands.releases_now(settings)
+    state = commands.releases_now(_settings())
     if format is Format.JSON:
         typer.echo(as_json(to_plain(state)))
         return
     rows = [
-        (
-            name,
-            "in force"
-            if name == state.in_force
-            else "loaded"
-            if entry.loaded_on
-            else "load failed"
-            if entry.load_error
-            else "registered",
-            " ".join(f"{s.step}:{s.version}" for s in entry.steps),
-            entry.registered_by,
-        )
+        (name, standing(state, name), " ".join(f"{s.step}:{s.version}" for s in entry.steps), entry.registered_by)
         for name, entry in sorted(state.releases.items())
     ]
     typer.echo(
@@ -144,36 +108,178 @@ def list_releases(format: FormatOption = Format.TABLE) -> None:
     )
 
 
-def history(format: FormatOption = Format.TABLE) -> None:
+def show(name: str, bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:
+    """One release: its pins and thresholds, how it stands, and the last verdict on it with its numbers."""
+    from schemas.envelope import rfc3339
+    from schemas.plain import to_plain
+
+    state, events = _known(bundle)
+    entry = state.releases.get(name) or _no_such(name, state)
+    own = [(at_us, e) for at_us, e in events if getattr(e, "release", None) == name]
+    judged = [(at_us, e) for at_us, e in own if type(e).__name__ == "RolloutJudged"]
+    if format is Format.JSON:
+        told = [{"appended_at": rfc3339(at_us), "event": type(e).__name__, **to_plain(e)} for at_us, e in own]
+        typer.echo(as_json({"release": name, "state": standing(state, name), **to_plain(entry), "events": told}))
+        return
+    typer.echo(f"{name}: {standing(state, name)}")
+    typer.echo(f"registered {rfc3339(entry.registered_at_us)} by {entry.registered_by}")
+    typer.echo(
+        f"loaded on {', '.join(entry.loaded_on) or 'no inference server'}{f': {entry.load_error}' * bool(entry.load_error)}"
+    )
+    typer.echo(table(("step", "model", "digest"), [(s.step, f"{s.model}:{s.version}", s.digest) for s in entry.steps]))
+    typer.echo("thresholds: " + (", ".join(f"{k}={v:g}" for k, v in sorted(state.thresholds(name).items())) or "none"))
+    if judged:
+        at_us, event = judged[-1]
+        by = f", by {event.deciding}" * bool(event.deciding)
+        typer.echo(f"last verdict: {event.verdict}{by}, stage {event.stage + 1}, {rfc3339(at_us)}")
+        typer.echo(table(("measure", "value"), [(k, f"{v:.6g}") for k, v in sorted(event.measures.items())]))
+
+
+def diff(first: str, second: str, bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:
+    """What differs between two releases: steps, digests, thresholds. Ends with 1 when something does."""
+    from schemas.plain import to_plain
+
+    state, _ = _known(bundle)
+    one, other = (state.releases.get(name) or _no_such(name, state) for name in (first, second))
+    pins = {
+        name: {s.step: f"{s.model}:{s.version} {s.digest}" for s in entry.steps}
+        for name, entry in ((first, one), (second, other))
+    }
+    values = {name: {k: f"{v:g}" for k, v in entry.parameters.items()} for name, entry in ((first, one), (second, other))}
+    rows = [
+        (what, name, found[first].get(name, "-"), found[second].get(name, "-"))
+        for what, found in (("step", pins), ("threshold", values))
+        for name in sorted(found[first].keys() | found[second].keys())
+        if found[first].get(name) != found[second].get(name)
+    ]
+    if format is Format.JSON:
+        told = [{"what": what, "name": name, first: a, second: b} for what, name, a, b in rows]
+        typer.echo(as_json({"first": to_plain(one), "second": to_plain(other), "differences": told}))
+    else:
+        short = [(what, name, _short(a), _short(b)) for what, name, a, b in rows]
+        typer.echo(table(("what", "name", first, second), short) if rows else f"{first} and {second} pin the same")
+    if rows:
+        raise typer.Exit(1)
+
+
+def history(bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:
     """Every event of vision.releases, oldest first: who did what, when and why."""
     from schemas.catalogue import RELEASES
     from schemas.codec import decode
     from schemas.envelope import rfc3339
     from schemas.errors import ContractError
     from schemas.plain import to_plain
-    from topology import wiring
+    from topology.past import open_past
 
-    settings = _settings()
-    log, schemas = wiring.event_log(settings), wiring.schemas(settings)
-    bounds = log.bounds(RELEASES, 0)
     rows: list[dict[str, Any]] = []
-    for record in log.read(RELEASES, 0, bounds.earliest, bounds.end):
-        row: dict[str, Any] = {"appended_at": rfc3339(record.appended_at_ms * 1000), "offset": record.offset}
-        try:
-            event = decode(record.value, RELEASES, schemas)
-            rows.append({**row, "event": type(event).__name__, **to_plain(event)})
-        except ContractError as error:
-            rows.append({**row, "event": "unreadable", "detail": str(error)})
-    log.close()
+    with open_past(_settings(), bundle) as past:
+        bounds = past.log.bounds(RELEASES, 0)
+        for record in past.log.read(RELEASES, 0, bounds.earliest, bounds.end):
+            row: dict[str, Any] = {"appended_at": rfc3339(record.appended_at_ms * 1000), "offset": record.offset}
+            try:
+                event = decode(record.value, RELEASES, past.schemas)
+                rows.append({**row, "event": type(event).__name__, **to_plain(event)})
+            except ContractError as error:
+                rows.append({**row, "event": "unreadable", "detail": str(error)})
     if format is Format.JSON:
         typer.echo(as_json(rows))
         return
-    cells = [(r["appended_at"], r["event"], r.get("release") or r.get("name", ""), r.get("issued_by", ""), _why(r)) for r in rows]
+    cells = [(r["appended_at"], r["event"], _what(r), r.get("issued_by", ""), _why(r)) for r in rows]
     typer.echo(table(("appended at", "event", "what", "by", "why"), cells))
 
 
+def at(
+    moment: Annotated[str, typer.Argument(help='RFC 3339, "2026-11-22 03:47", "last tue 03:47", "10m ago".')],
+    tz: ZoneOption = None,
+    bundle: BundleOption = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Which release answered in production at a moment, with what, and what was on trial. Ends with 1 when none did."""
+    from processors.lookback.production import in_production
+    from schemas.plain import to_plain
+    from streams.records import system_clock
+    from topology.moments import past_moment, show_moment
+    from topology.past import open_past, pipeline_of
+
+    settings = _settings()
+    zone = tz or settings.timezone
+    at_us = past_moment(moment, zone=zone, now_us=system_clock())
+    with open_past(settings, bundle) as past:
+        past.hold(at_us=at_us)
+        found = in_production(past, pipeline_of(settings, past), at_us)
+    if format is Format.JSON:
+        typer.echo(as_json(to_plain(found)))
+    elif found.release is None:
+        typer.echo(f"{show_moment(at_us, zone)}: no release of {found.pipeline} was in force")
+    else:
+        typer.echo(f"{show_moment(at_us, zone)}: {found.release}, since {show_moment(found.since_us, zone)}")
+        typer.echo(f"put in force by {found.by}: {found.reason or 'no reason given'}; before it: {found.previous or 'none'}")
+        typer.echo(table(("step", "model", "digest"), [(s.step, f"{s.model}:{s.version}", s.digest) for s in found.steps]))
+        typer.echo("thresholds: " + (", ".join(f"{k}={v:g}" for k, v in sorted(found.parameters.items())) or "none"))
+        if (trial := found.rollout) is not None:
+            share = f" of {trial.percent:g} % of the {trial.unit}s" if trial.kind == "canary" else ""
+            typer.echo(f"on trial: {trial.release}, a {trial.kind}{share}, by {trial.issued_by}")
+    if found.release is None:
+        raise typer.Exit(1)
+
+
+def standing(state: "PipelineReleases", name: str) -> str:
+    """How a release stands, in a few words."""
+    entry, trial = state.releases[name], state.rollout
+    if name == state.in_force:
+        return "in force"
+    if state.pending is not None and state.pending.release == name:
+        return "waits to be loaded"
+    if trial is not None and trial.release == name:
+        verdict = f", {trial.verdict}" * bool(trial.verdict)
+        return f"canary {trial.percent:g} %{verdict}" if trial.kind == "canary" else f"shadow{verdict}"
+    found = "load failed" if entry.load_error and not entry.loaded_on else "loaded" if entry.loaded_on else "registered"
+    return f"{found}, verdict {entry.verdict}" if entry.verdict else found
+
+
+def _known(bundle: "Path | None") -> "tuple[PipelineReleases, list[tuple[int, Any]]]":
+    """The pipeline's releases, and every event of theirs with its moment, from the log or a bundle."""
+    from processors.release.state import INITIAL, fold
+    from processors.repeats import Seen, writer_of
+    from schemas.catalogue import RELEASES
+    from streams.events import events_of
+    from topology.past import open_past, pipeline_of
+
+    settings = _settings()
+    state, seen, events = INITIAL, Seen(), []
+    with open_past(settings, bundle) as past:
+        for record, event in events_of(past.log, past.schemas, RELEASES, 0, key=pipeline_of(settings, past).encode()):
+            if not seen.is_repeat(event, writer_of(record)):
+                seen, state = seen.with_event(event, writer_of(record)), fold(state, event)
+                events.append((record.appended_at_ms * 1000, event))
+    return state, events
+
+
+def _no_such(name: str, state: "PipelineReleases") -> Any:
+    from schemas.errors import ContractError
+
+    known = ", ".join(sorted(state.releases)) or "none yet"
+    raise ContractError(f"{name} is not a registered release; there are: {known}", do="hindsight releases list")
+
+
+def _short(pin: str) -> str:
+    """A pin as a table shows it: the model, and the beginning of its digest."""
+    model, _, digest = pin.partition(" ")
+    return f"{model} {digest[:16]}".strip()
+
+
+def _what(row: dict[str, Any]) -> str:
+    if row.get("command"):
+        return f"{row['command']} {row.get('release') or ''}".strip()
+    model = f"{row['model']}:{row['version']}" if "model" in row else ""
+    percent = f" {row['percent']:g} %" if "percent" in row else ""
+    verdict = f" {row['verdict']}" if "verdict" in row else f" {row['outcome']}" if "outcome" in row else ""
+    return f"{row.get('release') or model or row.get('name', '')}{percent}{verdict}"
+
+
 def _why(row: dict[str, Any]) -> str:
-    return str(row.get("detail") or row.get("error_message") or row.get("reason") or row.get("endpoint") or "")
+    names = ("detail", "error_message", "reason", "deciding", "endpoint")
+    return next((str(row[name]) for name in names if row.get(name)), "")
 
 
 def _configuration() -> Any:

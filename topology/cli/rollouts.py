@@ -1,0 +1,178 @@
+"""`hindsight releases shadow|canary|promote|rollback|abort`: who reads, and who is on trial.
+
+Each is a command that names the state it was made for: if somebody else was quicker, it is refused and changes nothing.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+Reason = Annotated[str, typer.Option(help="Why, for the record.")]
+Wait = Annotated[float, typer.Option(help="Seconds to wait for the outcome.")]
+
+
+def register(releases: typer.Typer) -> None:
+    releases.command(epilog="Example: hindsight releases shadow gate_reader_r2 --reason 'is it faster?'")(shadow)
+    releases.command(epilog="Example: hindsight releases canary gate_reader_r2 --steps 5,25,50")(canary)
+    releases.command(epilog="Example: hindsight releases promote gate_reader_r2 --gate whatif:last-24h")(promote)
+    releases.command(epilog="Example: hindsight releases rollback --reason 'misreads at night'")(rollback)
+    releases.command(epilog="Example: hindsight releases abort --reason 'enough seen'")(abort)
+
+
+def shadow(name: str, reason: Reason = "", wait: Wait = 30.0) -> None:
+    """Let a release read beside the one in force. What it reads never reaches results; how it differs is measured."""
+    from schemas.events import ShadowStarted, StartShadow
+
+    event = _settled(StartShadow, _starts(ShadowStarted), wait, release=name, reason=reason)
+    typer.echo(f"{name} reads beside from now on; `hindsight releases show {name}` tells how it does")
+    assert event.release == name, "a command is settled by its own event"
+
+
+def canary(
+    name: str,
+    percent: Annotated[
+        float | None, typer.Option(help="Share of the units that it reads, more than 0 and less than 100.")
+    ] = None,
+    steps: Annotated[str | None, typer.Option(help="Shares to go through while all goes well, such as 5,25,50.")] = None,
+    unit: Annotated[str, typer.Option(help="What is assigned as a whole: passage, or device.")] = "passage",
+    reason: Reason = "",
+    wait: Wait = 30.0,
+) -> None:
+    """Let a release read a share of the frames.
+
+    One passage is read by one release. Each share is judged; a success leads to the next one, a failure ends the canary by
+    itself, and frames that the release cannot read are read by the one in force.
+    """
+    from schemas.events import CanaryStarted, StartCanary
+
+    shares = _shares(percent, steps)
+    event = _settled(StartCanary, _starts(CanaryStarted), wait, release=name, reason=reason, steps_percent=shares, unit=unit)
+    on = ", then ".join(f"{share:g} %" for share in shares)
+    typer.echo(f"{name} reads {on} of the {event.unit}s; `hindsight releases show {name}` tells how it does")
+
+
+def promote(
+    name: str,
+    gate: Annotated[
+        str | None, typer.Option(help="Read a past window with it first, and refuse by what is found: whatif:last-24h.")
+    ] = None,
+    gate_limit: Annotated[list[str] | None, typer.Option(help="Another limit for the gate, such as frames_least=100.")] = None,
+    despite_verdict: Annotated[
+        bool, typer.Option("--despite-verdict", help="Also when the last verdict on it is failed.")
+    ] = False,
+    reason: Reason = "",
+    wait: Wait = 120.0,
+) -> None:
+    """Put a release in force. Waits until an inference server has it; frames are read by it from then on."""
+    from schemas.events import PromoteRelease, ReleaseLoadFailed, ReleasePromoted
+    from topology import gates
+    from topology.configuration import load
+
+    limits = gates.limits_of(gate_limit or ())
+    configuration, found, revision = load(), None, _revision()
+    if gate is not None:
+        found = gates.asked(configuration, name, gate, limits, say=typer.echo)
+    event = _settled(
+        PromoteRelease,
+        lambda command: lambda e: isinstance(e, (ReleasePromoted, ReleaseLoadFailed)) and e.release == name,
+        wait,
+        revision=revision,
+        release=name,
+        reason=reason,
+        gate=found,
+        despite_verdict=despite_verdict,
+    )
+    _hold_loaded(event, "mend the model and register it as a new release")
+    typer.echo(f"{name} is in force; before it: {event.previous_release or 'none'}")
+
+
+def rollback(
+    to: Annotated[str | None, typer.Option(help="Which release; the one that read before when not given.")] = None,
+    reason: Reason = "",
+    wait: Wait = 120.0,
+) -> None:
+    """Put the release that read before in force again. Ends a shadow or a canary, and any promotion that waits."""
+    from schemas.events import ReleaseLoadFailed, ReleaseRolledBack, RollBackRelease
+
+    event = _settled(
+        RollBackRelease,
+        lambda command: (
+            lambda e: isinstance(e, ReleaseRolledBack) or (isinstance(e, ReleaseLoadFailed) and to in (None, e.release))
+        ),
+        wait,
+        release=to,
+        reason=reason,
+    )
+    _hold_loaded(event, "roll back to another release with --to, or mend this one")
+    typer.echo(f"{event.release} is in force again; before it: {event.previous_release}")
+
+
+def abort(reason: Reason = "", wait: Wait = 30.0) -> None:
+    """End the running shadow or canary. The release in force reads everything from then on."""
+    from schemas.events import AbortRollout, RolloutEnded
+
+    event = _settled(AbortRollout, lambda command: lambda e: isinstance(e, RolloutEnded), wait, reason=reason)
+    typer.echo(f"the {event.kind} of {event.release} is over")
+
+
+def _shares(percent: float | None, steps: str | None) -> tuple[float, ...]:
+    """The canary's shares.
+
+    Raises:
+        ConfigurationError: both or neither were given, or one is no share.
+    """
+    from processors.release.rollouts import wrong_steps
+    from schemas.errors import ConfigurationError
+
+    if (percent is None) == (steps is None):
+        raise ConfigurationError("a canary needs its share", do="give --percent 10, or --steps 5,25,50")
+    try:
+        shares = (percent,) if percent is not None else tuple(float(part) for part in (steps or "").split(","))
+    except ValueError as error:
+        raise ConfigurationError(f"{steps!r} is no list of shares", setting="--steps", do="write it as 5,25,50") from error
+    if wrong := wrong_steps(shares):
+        raise ConfigurationError(wrong, setting="--percent" if percent is not None else "--steps", do="write it as 5,25,50")
+    return shares
+
+
+Settles = Callable[[Any], Callable[[Any], bool]]
+
+
+def _starts(kind: type) -> Settles:
+    """What a trial's command is settled by: the event that bears its id."""
+    return lambda command: lambda e: isinstance(e, kind) and getattr(e, "rollout_id", "") == command.command_id
+
+
+def _revision() -> int:
+    """Revision of the releases as this command sees them."""
+    from topology import commands
+    from topology.configuration import load
+
+    return commands.releases_now(load().settings).revision
+
+
+def _settled(kind: Any, settles: Settles, wait_s: float, *, revision: int | None = None, **fields: Any) -> Any:
+    """Send a command made for the state of now, and give the event that settles it."""
+    from streams.records import system_clock
+    from topology import commands
+    from topology.configuration import load
+
+    settings = load().settings
+    command = kind(
+        command_id=commands.new_command_id(),
+        pipeline=settings.pipeline.name,
+        issued_by=commands.who(),
+        issued_at_us=system_clock(),
+        expected_revision=_revision() if revision is None else revision,
+        **fields,
+    )
+    return commands.send(settings, command, until=settles(command), timeout_s=wait_s)
+
+
+def _hold_loaded(event: Any, do: str) -> None:
+    from schemas.errors import ContractError
+    from schemas.events import ReleaseLoadFailed
+
+    if isinstance(event, ReleaseLoadFailed):
+        raise ContractError(f"{event.release} could not be loaded on {event.endpoint}: {event.error_message}", do=do)
