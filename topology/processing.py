@@ -17,7 +17,7 @@ from processors.release.follower import ReleaseFollower
 from processors.release.routing import CANDIDATE, Assigning, Assignment, reads_beside, reads_instead
 from processors.release.step import ReleaseStep
 from processors.rollout.sampling import SamplingStep
-from processors.rollout.shadow import ShadowStep
+from processors.shadow.step import ShadowStep
 from processors.rules.contract import load as load_rules
 from processors.step import Step
 from processors.views.catalogue import VIEWS
