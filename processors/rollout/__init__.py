@@ -1,0 +1,21 @@
+"""Verdicts on a candidate release: samples of both arms are folded into a small state, which is judged after each batch."""
+
+from processors.rollout.judging import Judgement, State, Verdict, begin, fold, judge, measures
+from processors.rollout.plan import Limit, Plan
+from processors.rollout.samples import MEASURES, Arm, Measure, Sample
+
+__all__ = [
+    "MEASURES",
+    "Arm",
+    "Judgement",
+    "Limit",
+    "Measure",
+    "Plan",
+    "Sample",
+    "State",
+    "Verdict",
+    "begin",
+    "fold",
+    "judge",
+    "measures",
+]
