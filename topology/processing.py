@@ -15,10 +15,12 @@ from processors.infer.step import InferStep, Retries
 from processors.lookback.gone import TellingBlobs
 from processors.release.follower import ReleaseFollower
 from processors.release.routing import CANDIDATE, Assigning, Assignment, reads_beside, reads_instead
+from processors.release.state import SHADOW
 from processors.release.step import ReleaseStep
+from processors.rollout.judge import JudgeStep
 from processors.rollout.sampling import SamplingStep
-from processors.shadow.step import ShadowStep
 from processors.rules.contract import load as load_rules
+from processors.shadow.step import ShadowStep
 from processors.step import Step
 from processors.views.catalogue import VIEWS
 from processors.views.step import ViewStep
@@ -109,6 +111,7 @@ def _rollout(settings: Settings) -> tuple[Step[Any], ...]:
     return (
         SamplingStep(rules, name="sample_inferences", topic=INFERENCES),
         SamplingStep(rules, name="sample_candidates", topic=CANDIDATES),
+        JudgeStep(lambda kind: settings.rollouts.plan(paired=kind == SHADOW)),
     )
 
 

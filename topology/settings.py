@@ -9,12 +9,15 @@ Only `topology` reads settings; the packages below get values as arguments.
 
 import base64
 import binascii
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from processors.rollout.plan import Plan
 
 ENVIRONMENT_PREFIX = "HINDSIGHT_"
 NESTING = "__"
@@ -42,6 +45,7 @@ HostAndPort = Annotated[str, StringConstraints(pattern=HOST_AND_PORT)]
 HostsAndPorts = Annotated[tuple[HostAndPort, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Bytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
 
 
@@ -169,6 +173,45 @@ class ChecksSettings(Group):
     repair_once_in_s: Seconds = 600.0
 
 
+class RolloutSettings(Group):
+    """How a release on trial is judged. `alpha` is the chance that one which is no worse is called failed, and that one which is
+    worse by more than a margin is called successful, however often is looked.
+    """
+
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    units_min: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    units_max: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
+    error_margin: Share = 0.02
+    valid_margin: Share = 0.03
+    readings_margin: Share = 0.03
+    confidence_margin: Share = 0.05
+    latency_margin: Share = 0.05
+    readings_max: Annotated[int, Field(ge=1, le=1000)] = 4
+
+    @model_validator(mode="after")
+    def _units_fit(self) -> Self:
+        if self.units_min > self.units_max:
+            raise ValueError("units_min must not be greater than units_max")
+        return self
+
+    def plan(self, *, paired: bool) -> "Plan":
+        """The plan of a shadow (both read the same frames) or of a canary."""
+        from processors.rollout.plan import Limit, Plan
+
+        return Plan(
+            paired=paired,
+            alpha=self.alpha,
+            error=Limit(margin=self.error_margin, alpha=0.4 * self.alpha),
+            valid=Limit(margin=self.valid_margin, alpha=0.2 * self.alpha),
+            readings=Limit(margin=self.readings_margin, alpha=0.1 * self.alpha),
+            confidence=Limit(margin=self.confidence_margin, alpha=0.1 * self.alpha),
+            latency=Limit(margin=self.latency_margin, alpha=0.2 * self.alpha),
+            units_min=self.units_min,
+            units_max=self.units_max,
+            readings_max=self.readings_max,
+        )
+
+
 class SnapshotSettings(Group):
     """Snapshots of the views, taken beside the processor `views`: when one is due, and how densely old ones are kept.
 
@@ -268,6 +311,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     checks: ChecksSettings = ChecksSettings()
     snapshots: SnapshotSettings = SnapshotSettings()
+    rollouts: RolloutSettings = RolloutSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     pipeline: PipelineSettings = PipelineSettings()
     blobs: BlobSettings = BlobSettings()
