@@ -12,6 +12,7 @@
     |-- TransientError        retry with backoff and a deadline; the position does not advance
     |   |-- LogUnavailableError, RegistryUnavailableError, ViewStoreUnavailableError,
     |   |   BlobStoreUnavailableError, InferenceUnavailableError
+    |   |   `-- ReleaseNotReadyError   the server lives, and does not have the release
     |   `-- InferenceTimeoutError
     |-- StepFailedError       the ensemble answered that one of its steps failed: retry a few times, then record it
     |-- ConsistencyError      stop the partition and say so: a replay diverged, a position went back
@@ -96,6 +97,10 @@ class BlobStoreUnavailableError(TransientError):
 
 class InferenceUnavailableError(TransientError):
     """No inference server answers, the release is not loaded there yet, or what answers is not what the release pins."""
+
+
+class ReleaseNotReadyError(InferenceUnavailableError):
+    """The inference server lives, and does not have the release ready."""
 
 
 class InferenceTimeoutError(TransientError):

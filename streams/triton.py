@@ -14,6 +14,7 @@ from schemas.errors import (
     HindsightError,
     InferenceTimeoutError,
     InferenceUnavailableError,
+    ReleaseNotReadyError,
     StepFailedError,
 )
 from streams.ports import Answer
@@ -59,6 +60,13 @@ class TritonInference:
             raise InferenceUnavailableError(f"Triton at {self.endpoint}: {error}") from error
         return Answer(result_json=_bytes(answer, "RESULT"), report_json=_bytes(answer, "REPORT"), endpoint=self.endpoint)
 
+    async def is_live(self) -> bool:
+        """Whether the server says that it lives."""
+        try:
+            return bool(await self._client.is_server_live(client_timeout=1.0))
+        except (InferenceServerException, grpc.RpcError):
+            return False
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -86,7 +94,7 @@ class TritonModels:
             return bool(await self._client.is_model_ready(release, "1", client_timeout=5.0))
         except InferenceServerException as error:
             found = translated(error, release, self._endpoint)
-            if isinstance(found, InferenceUnavailableError) and not _is_not_ready(error):
+            if isinstance(found, InferenceUnavailableError) and not isinstance(found, ReleaseNotReadyError):
                 raise found from error
             return False
 
@@ -109,7 +117,9 @@ def translated(error: InferenceServerException, release: str, endpoint: str) -> 
     status, message = _status(error), str(error.message())
     if status == "DEADLINE_EXCEEDED":
         return InferenceTimeoutError(f"{release}: no answer from {endpoint} within the deadline", endpoint=endpoint)
-    if status in ("UNAVAILABLE", "CANCELLED") or _is_not_ready(error):
+    if any(part in message.lower() for part in _NOT_READY):
+        return ReleaseNotReadyError(f"{release}: {message}", do="see that a worker runs the release processor: it loads it")
+    if status in ("UNAVAILABLE", "CANCELLED", "NOT_FOUND"):
         return InferenceUnavailableError(
             f"{release}: {message}", do="check that Triton runs and has the release: `hindsight status`"
         )
@@ -118,11 +128,6 @@ def translated(error: InferenceServerException, release: str, endpoint: str) -> 
         return StepFailedError(message, step=step["step"], endpoint=endpoint)
     stub = _STUB.search(message)
     return StepFailedError(message, step=stub["model"] if stub is not None else None, endpoint=endpoint)
-
-
-def _is_not_ready(error: InferenceServerException) -> bool:
-    message = str(error.message()).lower()
-    return _status(error) in ("UNAVAILABLE", "NOT_FOUND") or any(part in message for part in _NOT_READY)
 
 
 def _status(error: InferenceServerException) -> str:

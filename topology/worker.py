@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -22,8 +21,7 @@ from processors.release.core import PipelineReleases
 from processors.release.follower import ReleaseFollower
 from processors.release.loader import ReleaseLoader
 from schemas.errors import ConfigurationError, TransientError
-from streams.breaker import BreakingInference
-from streams.in_turn import InTurn
+from streams.fleet import Fleet
 from streams.kafka_groups import KafkaGroups
 from streams.records import system_clock
 from streams.triton import TritonInference, TritonModels
@@ -79,7 +77,13 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     health = Health(host=settings.worker.host, port=metrics_port)
     follower = ReleaseFollower(using.log, using.schemas, settings.pipeline.name)
     tritons = tuple(TritonInference(endpoint, timeout_s=settings.triton.timeout_s) for endpoint in settings.triton.endpoints)
-    inference = InTurn(tuple(BreakingInference(t, name=t.endpoint, now_s=time.monotonic) for t in tritons))
+    inference = Fleet(
+        tritons,
+        timeout_s=settings.triton.timeout_s,
+        calls_per_server=settings.triton.calls_per_endpoint,
+        hedge_after_s=settings.triton.hedge_after_s or None,
+        now_s=asyncio.get_running_loop().time,
+    )
     if {"infer", "release", "shadow"} & set(names):
         await asyncio.to_thread(follower.start)
     groups = processing.groups(settings, names, using, follower=follower, inference=inference)

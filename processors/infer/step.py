@@ -120,7 +120,7 @@ class InferStep:
             image = await asyncio.to_thread(self._blobs.get, frame.blob)
             if route.instead is not None:
                 return await self._on_trial(frame, route, image, cause, started_us)
-            return await self._call(lambda: self._route(frame), route, image, cause, started_us)
+            return await self._call(lambda: self._in_force(frame), route, image, cause, started_us)
         except BlobGoneError as error:
             return self._gave_up(route, 0, started_us, None, "blob_gone", error)
         except DigestError as error:
@@ -142,14 +142,18 @@ class InferStep:
             tried = self._gave_up(route, 0, first_us, None, "unavailable", error)
         if not isinstance(tried, core.Failed):
             return tried
-        instead = self._instead(frame)
-        outcome = await self._call(lambda: self._instead(frame), instead, image, cause, self._clock())
+
+        # No sample of the release in force either: the frames that it reads by itself are not like this one.
+        def again() -> core.Route:
+            return replace(self._in_force(frame), rollout=None)
+
+        outcome = await self._call(again, again(), image, cause, self._clock())
         return core.ReadInstead(outcome=outcome, candidate=tried)
 
-    def _instead(self, frame: FrameRef) -> core.Route:
-        """The release in force now, whichever side of a trial the frame is on."""
+    def _in_force(self, frame: FrameRef) -> core.Route:
+        """The release in force now, also when a trial began that would have the frame."""
         route = self._route(frame)
-        return route.instead if route.instead is not None else replace(route, rollout=None)
+        return route.instead if route.instead is not None else route
 
     async def _call(
         self,

@@ -40,14 +40,15 @@ class Server:
         return Answer(result_json=RESULT, report_json=json.dumps({"steps": [step], "runtime": {}}).encode(), endpoint="one:8001")
 
 
-def events(server: Server, route: Route = R2) -> tuple[Any, ...]:
-    """What follows from one frame that the candidate is to read."""
+def events(server: Server, *routes: Route) -> tuple[Any, ...]:
+    """What follows from one frame; it is routed so at first, and then as the last of the routes says."""
+    left = list(routes or (R2,))
     blobs, found = MemoryBlobStore(), []
     event: FrameAccepted = accepted()
     event = replace(event, frame=replace(event.frame, blob=blobs.put(b"image", "image/jpeg")))
     step = InferStep(
         pipeline="gate",
-        route=lambda frame: route,
+        route=lambda frame: left.pop(0) if len(left) > 1 else left[0],
         inference=server,
         blobs=blobs,
         clock=lambda: AT_US,
@@ -107,3 +108,11 @@ def test_while_no_server_answers_the_frame_waits() -> None:
     """Nothing is recorded of either."""
     with pytest.raises(InferenceUnavailableError):
         events(Server(r1=InferenceUnavailableError("away"), r2=InferenceUnavailableError("away")))
+
+
+def test_a_frame_that_waits_when_a_trial_begins_is_not_given_to_it() -> None:
+    """It was routed before, and is tried as often as any frame, by the release in force."""
+    server = Server(r1=StepFailedError("no", step="x"), r2=StepFailedError("boom", step="y"))
+    read, letter = events(server, R1, R2)
+    assert (type(read), read.release, read.attempts, letter) == (InferenceFailed, "r1", 3, "step_failed: no")
+    assert server.asked == ["r1"] * 3

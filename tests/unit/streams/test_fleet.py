@@ -1,0 +1,262 @@
+"""fleet: a call goes to a server that is likely to answer soon; one that is away costs nothing, and comes back by itself."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import pytest
+
+from schemas.errors import InferenceTimeoutError, InferenceUnavailableError, ReleaseNotReadyError, StepFailedError
+from streams.fleet import Fleet
+from streams.ports import Answer
+from tests.simulation import virtual_time
+
+
+class Server:
+    """A server in memory: how long it takes, what goes wrong with it, and what it was asked."""
+
+    def __init__(self, endpoint: str, takes_s: float = 0.1) -> None:
+        self.endpoint = endpoint
+        self.takes_s = takes_s
+        self.trouble: Exception | None = None
+        self.missing: set[str] = set()
+        self.hangs = False
+        self.asked: list[float] = []
+        self.in_flight = self.in_flight_most = self.given_up = 0
+
+    async def infer(self, release: str, image: bytes, parameters: Mapping[str, float], *, traceparent: str = "") -> Answer:
+        self.asked.append(asyncio.get_running_loop().time())
+        self.in_flight += 1
+        self.in_flight_most = max(self.in_flight_most, self.in_flight)
+        try:
+            if self.trouble is not None:
+                raise self.trouble
+            if release in self.missing:
+                raise ReleaseNotReadyError(f"{release} is not ready")
+            await asyncio.sleep(1e6 if self.hangs else self.takes_s)
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+        finally:
+            self.in_flight -= 1
+        return Answer(result_json=b"{}", report_json=b"{}", endpoint=self.endpoint)
+
+    async def is_live(self) -> bool:
+        return self.trouble is None and not self.hangs
+
+
+AWAY = InferenceUnavailableError("connection refused")
+_names = iter(range(10**6))
+
+
+def servers(*takes_s: float) -> tuple[Server, ...]:
+    return tuple(Server(f"t{next(_names)}:1", takes) for takes in takes_s)
+
+
+def on(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    virtual_time.run(test)
+
+
+def fleet(of: tuple[Server, ...], *, timeout_s: float = 30.0, calls: int = 4, hedge_after_s: float | None = None) -> Fleet:
+    return Fleet(
+        of,
+        timeout_s=timeout_s,
+        calls_per_server=calls,
+        hedge_after_s=hedge_after_s,
+        now_s=asyncio.get_running_loop().time,
+        rng=random.Random(1),
+    )
+
+
+async def ask(one: Fleet, release: str = "r1") -> str:
+    return (await one.infer(release, b"", {})).endpoint
+
+
+async def ask_many(one: Fleet, count: int, *, at_once: int = 4, release: str = "r1") -> list[str]:
+    """So many calls, some at a time."""
+    room, found = asyncio.Semaphore(at_once), []
+
+    async def single() -> None:
+        async with room:
+            found.append(await ask(one, release))
+
+    await asyncio.gather(*(single() for _ in range(count)))
+    return found
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_load_is_shared_and_the_faster_server_has_more_of_it() -> None:
+    """Neither stands idle while the other works."""
+
+    async def test() -> None:
+        fast, slow = both = servers(0.1, 0.3)
+        found = await ask_many(fleet(both), 400)
+        assert found.count(fast.endpoint) > 1.5 * found.count(slow.endpoint) > 60
+
+    on(test)
+
+
+def test_a_server_that_is_away_is_passed_over_within_the_call() -> None:
+    """Every call has its answer from the other one, and the one that is away is soon asked no more."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        one.trouble = AWAY
+        found = await ask_many(fleet(both), 100)
+        assert set(found) == {other.endpoint}
+        assert len(one.asked) < 20
+
+    on(test)
+
+
+def test_a_server_that_came_back_is_used_again() -> None:
+    """Found out by a question of its own, and not by a frame."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        calls = fleet(both)
+        one.trouble = AWAY
+        await ask_many(calls, 200)
+        asked = len(one.asked)
+        one.trouble = None
+        began = now()
+        while len(one.asked) == asked:
+            await ask(calls)
+        assert now() - began < 5.0
+        assert (await ask_many(calls, 200)).count(one.endpoint) > 60
+        assert other.trouble is None
+
+    on(test)
+
+
+def test_when_all_are_away_a_call_fails_at_once_and_says_why_of_each() -> None:
+    """The frame waits where it lies; nothing is asked of a server whose breaker is open."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        one.trouble = other.trouble = AWAY
+        calls = fleet(both)
+        for _ in range(50):
+            with pytest.raises(InferenceUnavailableError) as told:
+                await ask(calls)
+            assert one.endpoint in str(told.value)
+            assert other.endpoint in str(told.value)
+        assert len(one.asked) < 10
+        one.trouble = None
+        began = now()
+        while True:
+            try:
+                assert await ask(calls) == one.endpoint
+                break
+            except InferenceUnavailableError:
+                await asyncio.sleep(0.05)
+        assert now() - began < 5.0
+
+    on(test)
+
+
+def test_a_server_without_a_release_is_good_for_another() -> None:
+    """And its breaker stays closed; the release is looked for there again after a while."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        one.missing = {"r2"}
+        calls = fleet(both)
+        assert set(await ask_many(calls, 60, release="r2")) == {other.endpoint}
+        assert (await ask_many(calls, 60, release="r1")).count(one.endpoint) > 10
+        one.missing = set()
+        await asyncio.sleep(1.0)
+        assert (await ask_many(calls, 60, release="r2")).count(one.endpoint) > 10
+
+    on(test)
+
+
+def test_a_failed_step_is_the_answer() -> None:
+    """No other server is asked for it, and no breaker opens."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        one.trouble = other.trouble = StepFailedError("boom", step="detection")
+        calls = fleet(both)
+        for _ in range(20):
+            with pytest.raises(StepFailedError):
+                await ask(calls)
+        assert len(one.asked) + len(other.asked) == 20
+
+    on(test)
+
+
+def test_no_server_has_more_calls_than_it_may() -> None:
+    """The others wait for room, in the call and not in the server."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        await ask_many(fleet(both, calls=3), 200, at_once=50)
+        assert (one.in_flight_most, other.in_flight_most) == (3, 3)
+
+    on(test)
+
+
+def test_one_deadline_covers_waiting_for_room_and_the_call() -> None:
+    """Whoever waited in vain for room is told so at the same time as whoever waited for the answer."""
+
+    async def test() -> None:
+        (one,) = only = servers(0.1)
+        one.hangs = True
+        calls = fleet(only, timeout_s=2.0, calls=1)
+        began = now()
+        outcomes = await asyncio.gather(ask(calls), ask(calls), return_exceptions=True)
+        assert [type(o) for o in outcomes] == [InferenceTimeoutError, InferenceTimeoutError]
+        assert now() - began == pytest.approx(2.0)
+        assert (one.in_flight, one.given_up) == (0, 1)
+
+    on(test)
+
+
+def test_a_server_that_hangs_is_out_after_a_few_calls() -> None:
+    """Its calls run into the deadline; then the other one has everything."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        one.hangs = True
+        calls = fleet(both, timeout_s=1.0)
+        outcomes = await asyncio.gather(*(ask(calls) for _ in range(8)), return_exceptions=True)
+        assert 0 < sum(isinstance(o, InferenceTimeoutError) for o in outcomes) <= 4
+        asked = len(one.asked)
+        assert set(await ask_many(calls, 50)) == {other.endpoint}
+        assert len(one.asked) == asked
+
+    on(test)
+
+
+def test_a_hedge_asks_another_server_after_a_while_and_gives_the_slow_one_up() -> None:
+    """The answer comes from whoever is first; what was begun at the other is cancelled, and counts as nobody's failure."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        one.hangs = other.hangs = True
+        one.hangs = False
+        calls = fleet(both, hedge_after_s=0.5)
+        began = now()
+        assert set(await ask_many(calls, 40, at_once=2)) == {one.endpoint}
+        assert now() - began < 20.0
+        assert other.given_up > 0
+        other.hangs = False
+        assert (await ask_many(calls, 60)).count(other.endpoint) > 5
+
+    on(test)
+
+
+def test_without_a_hedge_nobody_is_asked_twice() -> None:
+    """It is an option."""
+
+    async def test() -> None:
+        both = servers(2.0, 2.0)
+        await ask_many(fleet(both), 20)
+        assert sum(len(s.asked) for s in both) == 20
+
+    on(test)
