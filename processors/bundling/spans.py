@@ -13,15 +13,11 @@ from processors.snapshots.manifest import Manifest
 from processors.snapshots.taking import piece_ref
 from processors.views.catalogue import VIEWS
 from schemas.catalogue import (
-    ASSESSMENTS,
     COMMANDS,
     DEAD_LETTERS,
     ERASURES,
-    FRAMES,
-    INFERENCES,
     MONITORING,
     RELEASES,
-    RESULTS,
     TOPICS,
 )
 from schemas.errors import ContractError
@@ -31,7 +27,6 @@ from streams.past import Past
 from streams.records import Bounds, Record
 
 _WHOLE = (RELEASES, COMMANDS, ERASURES)
-_BY_DEVICE = (FRAMES, ASSESSMENTS, INFERENCES, RESULTS)
 _DLQ_KEY = "hindsight_dlq_key"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from schemas.events import (
     AlertCleared,
     AlertRaised,
+    CanaryAdvanced,
     CanaryStarted,
     CommandRefused,
     DriftDetected,
@@ -19,6 +20,7 @@ from schemas.events import (
     ReleasePromoted,
     ReleaseRegistered,
     ReleaseRolledBack,
+    RolloutEnded,
     RolloutJudged,
     ShadowStarted,
     ThresholdChanged,
@@ -86,8 +88,12 @@ def _release_change(event: Any) -> str:
             return f"release {event.release} reads in the shadow"
         case CanaryStarted():
             return f"release {event.release} reads {event.percent:g} percent"
+        case CanaryAdvanced():
+            return f"release {event.release} reads {event.percent:g} percent, before {event.previous_percent:g}"
         case RolloutJudged():
             return f"rollout of {event.release}: {event.verdict}"
+        case RolloutEnded():
+            return f"{event.kind} of {event.release} {event.outcome} by {event.issued_by}"
         case ThresholdChanged():
             return f"{event.name} is {event.value:g} by {event.issued_by}"
         case CommandRefused():

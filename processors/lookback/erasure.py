@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from processors.dead_letters import PREFIX
-from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES, INFERENCES, MONITORING, RESULTS
+from schemas.catalogue import ASSESSMENTS, CANDIDATES, DEAD_LETTERS, FRAMES, INFERENCES, MONITORING, RESULTS
 from schemas.codec import Schemas
 from schemas.envelope import header
 from schemas.events import FrameCaptured, QualityMeasured, SnapshotTaken
@@ -21,7 +21,7 @@ from streams.partitioning import partition_of
 from streams.ports import EventLog
 from streams.records import Record
 
-_DERIVED = (ASSESSMENTS, INFERENCES, RESULTS)
+_DERIVED = (ASSESSMENTS, INFERENCES, CANDIDATES, RESULTS)
 Places = dict[str, set[tuple[int, int]]]
 
 

@@ -15,12 +15,14 @@ from processors.lookback.scan import Entry, Place, entry_of, is_type, start_of
 from processors.lookback.words import shown
 from schemas.catalogue import MONITORING
 from schemas.events import (
+    CanaryAdvanced,
     CanaryStarted,
     DriftDetected,
     ReleaseLoaded,
     ReleaseLoadFailed,
     ReleasePromoted,
     ReleaseRolledBack,
+    RolloutEnded,
     ThresholdChanged,
 )
 from streams.past import Past
@@ -30,7 +32,7 @@ _LOSS_MOST = 4.0
 _AROUND_US = 60_000_000
 _LATE_MOST_US = 900_000_000
 _DRIFTS_MOST = 5000
-_WEIGHTY = (ReleasePromoted, ReleaseRolledBack, ThresholdChanged, CanaryStarted)
+_WEIGHTY = (ReleasePromoted, ReleaseRolledBack, ThresholdChanged, CanaryStarted, CanaryAdvanced, RolloutEnded)
 _TOLD = (*_WEIGHTY, ReleaseLoaded, ReleaseLoadFailed)
 
 
@@ -112,6 +114,10 @@ def _release_event(entry: Entry) -> str:
             return f"{shown(event.previous_release)} was rolled back to {shown(event.release)}{by}{why}"
         case CanaryStarted():
             return f"{shown(event.release)} began to read {event.percent:g} % of the frames{by}{why}"
+        case CanaryAdvanced():
+            return f"{shown(event.release)} began to read {event.percent:g} % of the frames, before {event.previous_percent:g} %"
+        case RolloutEnded():
+            return f"the {shown(event.kind)} of {shown(event.release)} ended, {shown(event.outcome)}{by}{why}"
         case ReleaseLoadFailed():
             return f"{shown(event.release)} could not be loaded on {shown(event.endpoint)}: {shown(event.error_message)}"
         case _:

@@ -124,6 +124,7 @@ class Deployment:
         self.log = wiring.event_log(self.settings)
         self.schemas = wiring.schemas(self.settings)
         self.workers: list[Worker] = []
+        self.endpoints = self.settings.triton.endpoints
         self.frames: list[FrameId] = []
         wiring.prepare(self.settings)
         self._sent: dict[str, int] = {}
@@ -180,6 +181,7 @@ class Deployment:
             "HINDSIGHT_HOME": str(self.stack.layout.home),
             "HINDSIGHT_NAMESPACE": self.namespace.prefix,
             "HINDSIGHT_KAFKA__PARTITIONS": str(PARTITIONS),
+            "HINDSIGHT_TRITON__ENDPOINTS": ",".join(self.endpoints),
             "OMP_NUM_THREADS": "1",
             "OPENCV_FOR_THREADS_NUM": "1",
             "PYTHONPATH": str(CHECKOUT),

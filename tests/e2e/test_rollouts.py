@@ -20,6 +20,7 @@ from schemas.events import (
 from streams.events import events_of
 from tests.e2e import planted
 from tests.e2e.deployment import ALL, R1, R2, Deployment, devices_on_every_partition, troubles, until
+from topology import commands
 
 DEVICES = devices_on_every_partition()
 
@@ -55,6 +56,10 @@ def events(deployment: Deployment, topic: str, kind: Any = object) -> list[tuple
     ]
 
 
+def releases_now(deployment: Deployment) -> PipelineReleases:
+    return commands.releases_now(deployment.settings)
+
+
 def states(deployment: Deployment) -> dict[int, PipelineReleases]:
     """The releases as they stood before each offset of the log."""
     state, known = INITIAL, {0: INITIAL}
@@ -74,7 +79,7 @@ def test_a_bad_candidate_at_ten_percent_is_rolled_back_by_itself(deployment: Dep
     deployment.put_in_force(R1)
     planted.register(deployment, which, steps)
     with load(deployment):
-        until(lambda: states(deployment)[max(states(deployment))].releases[which].loaded_on, within_s=60, what="loaded")
+        until(lambda: releases_now(deployment).releases[which].loaded_on, within_s=60, what="loaded")
         begun = deployment.hindsight("releases", "canary", which, "--percent", "10", "--reason", "planted")
         assert begun.returncode == 0, begun.stderr
         until(lambda: events(deployment, RELEASES, RolloutEnded), within_s=240, what="the canary is over")
@@ -136,7 +141,7 @@ def test_a_shadow_reads_beside_and_never_reaches_results(deployment: Deployment)
     deployment.start_workers(ALL)
     deployment.put_in_force(R1)
     deployment.register(R2)
-    until(lambda: states(deployment)[max(states(deployment))].releases[R2].loaded_on, within_s=60, what="loaded")
+    until(lambda: releases_now(deployment).releases[R2].loaded_on, within_s=60, what="loaded")
     assert deployment.hindsight("releases", "shadow", R2).returncode == 0
     deployment.publish(DEVICES, 10, passage=2)
     deployment.drain()
