@@ -52,9 +52,13 @@ def p95(seconds: list[float]) -> float:
     return sorted(seconds)[round(0.95 * (len(seconds) - 1))]
 
 
-def back_after_s(deployment: Deployment, killed_s: float, usual_s: float) -> float:
-    """How long after the kill the last window of three seconds ended whose 95th percentile was above twice the usual one."""
-    frames = [(at_s, took_s) for at_s, took_s, _ in read(deployment) if at_s >= killed_s]
+def back_after_s(deployment: Deployment, killed_s: float, until_s: float, usual_s: float) -> float:
+    """How long after the kill the last window of three seconds ended whose 95th percentile was above twice the usual one.
+
+    Args:
+        until_s: What comes later is another story: a Triton that starts loads its models on the same two cores.
+    """
+    frames = [(at_s, took_s) for at_s, took_s, _ in read(deployment) if killed_s <= at_s < until_s]
     windows = [
         (begin, p95(took)) for begin in range(60) if (took := [t for at_s, t in frames if begin <= at_s - killed_s < begin + 3])
     ]
@@ -78,10 +82,11 @@ def test_a_triton_that_is_killed_is_routed_around_and_used_again_when_it_is_back
             killed_s = time.time()
             second.kill()
             until(lambda: _read_since(deployment, killed_s) > 80, within_s=60, what="frames are read by the other")
+            started_s = time.time()
             second.start()
             until(lambda: _read_at(deployment, second.endpoint, killed_s + 5) > 10, within_s=90, what="it is used again")
         deployment.drain()
-    after_s = back_after_s(deployment, killed_s, usual_s)
+    after_s = back_after_s(deployment, killed_s, started_s, usual_s)
     print(f"usual 95th percentile {usual_s:.2f} s; back to it {after_s:g} s after the kill")
     assert troubles(deployment) == []
     assert len(read(deployment)) == len(deployment.frames)
