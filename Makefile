@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-packages up down lint unit reinfer-rates bench-replay bench-releases lock proto clean
+.PHONY: demo test test-packages up down lint unit reinfer-rates bench-replay bench-releases bench-rollouts lock proto clean
 
 demo: $(READY)
 	$(BIN)/hindsight up
@@ -66,6 +66,10 @@ bench-replay: $(READY)
 # Who was in production at 100 moments of a year of 1,000 changes, against brute force; needs `make up`.
 bench-releases: $(READY)
 	$(BIN)/python -m tests.benchmarks.releases_at
+
+# About ten minutes on two idle cores; writes docs/reference/rollout-rates.md
+bench-rollouts: $(READY)
+	$(BIN)/python -m tests.benchmarks.rollout_rates
 
 clean: down
 	rm -rf $(VENV) .hindsight build *.egg-info

@@ -17,8 +17,8 @@ from processors.release.follower import ReleaseFollower
 from processors.release.routing import CANDIDATE, Assigning, Assignment, reads_beside, reads_instead
 from processors.release.state import SHADOW
 from processors.release.step import ReleaseStep
-from processors.rollout.judge import JudgeStep
 from processors.rollout.sampling import SamplingStep
+from processors.rollout.trial import JudgeStep
 from processors.rules.contract import load as load_rules
 from processors.shadow.step import ShadowStep
 from processors.step import Step

@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 SCALE = 240_000
 """Parts of 1 in which values are counted: halves, thirds, quarters and twelfths are whole."""
 _CELL = 1_000
-_STAKES = 2.0 ** -np.arange(0, 9)
-_WEIGHTS = np.full(len(_STAKES), 1 / len(_STAKES))
+_STAKES = 2.0 ** -np.arange(7)
+_WEIGHTS = np.array(
+    [0.4, *[0.1] * 6]
+)  # the full stake finds a crash soonest: eight units in a row, where even weights need nine or ten
 _STEPS = 24  # halvings of [-1, 1]: the bound is found to 1e-7
 
 Floats = NDArray[np.float64]
@@ -38,33 +40,48 @@ def cell(parts: int) -> str:
 
 def lower(counts: Mapping[str, int], alpha: float) -> float:
     """The mean is above this, at all times, but for a chance of `alpha`. -1 where nothing is known."""
-    values, numbers = _values(counts, up=False)
-    return _bound(values, numbers, alpha)
+    return _border(*_values(counts, up=False), alpha)
 
 
 def upper(counts: Mapping[str, int], alpha: float) -> float:
     """The mean is below this, at all times, but for a chance of `alpha`. 1 where nothing is known."""
     values, numbers = _values(counts, up=True)
-    return -_bound(-values, numbers, alpha)
+    return -_border(-values, numbers, alpha)
 
 
-def log_wealth(values: Floats, numbers: Floats, mean: float) -> float:
-    """What is left of 1 that was staked on the mean being above `mean`, as a logarithm."""
+def for_above(counts: Mapping[str, int], mean: float) -> float:
+    """The logarithm of the wealth that was won on the mean being above `mean`; `log(1 / alpha)` of it is enough to say so."""
+    return _log_wealth(*_values(counts, up=False), mean)
+
+
+def for_below(counts: Mapping[str, int], mean: float) -> float:
+    """The logarithm of the wealth that was won on the mean being below `mean`."""
+    values, numbers = _values(counts, up=True)
+    return _log_wealth(-values, numbers, -mean)
+
+
+def _log_wealth(values: Floats, numbers: Floats, mean: float) -> float:
     with np.errstate(divide="ignore"):
         grown = np.log1p(np.outer(_STAKES / (1 + mean), values - mean)) @ numbers
     top = float(np.max(grown))
     return top + float(np.log(np.sum(_WEIGHTS * np.exp(grown - top))))
 
 
-def _bound(values: Floats, numbers: Floats, alpha: float) -> float:
+def _border(values: Floats, numbers: Floats, alpha: float) -> float:
     """Wealth falls as the supposed mean rises, so the border is found by halving."""
     low, high, enough = -1.0, 1.0, -float(np.log(alpha))
     if not len(values):
         return low
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        low, high = (middle, high) if log_wealth(values, numbers, middle) >= enough else (low, middle)
+        low, high = (middle, high) if _log_wealth(values, numbers, middle) >= enough else (low, middle)
     return low
+
+
+def as_values(counts: Mapping[str, int]) -> tuple[Floats, Floats]:
+    """The values that were counted, to half a cell, and how often each was."""
+    (low, numbers), (high, _) = _values(counts, up=False), _values(counts, up=True)
+    return (low + high) / 2, numbers
 
 
 def _values(counts: Mapping[str, int], *, up: bool) -> tuple[Floats, Floats]:

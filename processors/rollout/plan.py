@@ -44,7 +44,7 @@ class Plan:
     confidence: Limit = field(default=Limit(margin=0.05, alpha=0.005))
     latency: Limit = field(default=Limit(margin=0.05, alpha=0.01))
     units_min: int = 50
-    units_max: int = 5000
+    units_max: int = 3000
     unit_frames_max: int = 4
     unit_patience_samples: int = 200
     readings_max: int = 4

@@ -52,7 +52,7 @@ def with_sample(unit: Unit, sample: Sample, *, seen_at: int, frames_max: int, re
         if worse is not None:
             sums[place] += round(worse * SCALE)
             numbers[place] += 1
-    return replace(unit, seen_at=seen_at, frames=tuple(frames), sums=tuple(sums), numbers=tuple(numbers))
+    return Unit(key=unit.key, seen_at=seen_at, frames=tuple(frames), sums=tuple(sums), numbers=tuple(numbers))
 
 
 def is_full(unit: Unit, *, frames_max: int, paired: bool) -> bool:

@@ -10,9 +10,9 @@ import pytest
 
 from processors.release import core
 from processors.release.routing import CANDIDATE, Assigning, reads_instead
-from processors.rollout.judge import JudgeStep
 from processors.rollout.plan import Plan
 from processors.rollout.sampling import SamplingStep
+from processors.rollout.trial import JudgeStep
 from processors.rules import container_codes
 from processors.shadow.step import candidate_of
 from schemas.catalogue import CANDIDATES, COMMANDS, INFERENCES, MONITORING

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from processors.rollout import judging
+from processors.rollout import folding, judging
 from processors.rollout.plan import Plan
 from processors.rollout.samples import MEASURES, Sample
 from processors.step import NOTHING, Cause, Prepared
@@ -28,7 +28,7 @@ class Trial:
 
     rollout_id: str = ""
     stage: int = 0
-    comparison: judging.State | None = None
+    comparison: folding.State | None = None
     told: str = ""
     over: tuple[str, ...] = ()
 
@@ -78,8 +78,8 @@ class JudgeStep:
         begun = self._begun(state, event) if isinstance(event, RolloutSampled) else None
         if begun is None or begun.told or begun.comparison is None:
             return begun or state
-        folded = judging.fold(begun.comparison, map(_sample, event.samples))
-        verdict = judging.judge(folded).verdict
+        folded = folding.fold(begun.comparison, map(_sample, event.samples))
+        verdict, _ = judging.verdict(folded)
         return replace(begun, comparison=folded, told="" if verdict == _NONE else verdict)
 
     def _begun(self, state: Trial, event: RolloutSampled) -> Trial | None:
@@ -90,7 +90,7 @@ class JudgeStep:
             return state
         is_another = event.rollout_id != state.rollout_id
         over = (*state.over, state.rollout_id)[-_OVER_KEPT:] if is_another and state.rollout_id else state.over
-        comparison = judging.begin(self._plan(event.kind))
+        comparison = folding.begin(self._plan(event.kind))
         return Trial(rollout_id=event.rollout_id, stage=event.stage, comparison=comparison, over=over)
 
 
