@@ -43,7 +43,7 @@ def key_of(event: Any) -> str:
     """The Kafka key of an event, by its topic's rule."""
     if TOPIC_OF[type(event)] in (RELEASES, COMMANDS) and hasattr(event, "pipeline"):
         return str(event.pipeline)
-    for name in ("subject", "device_id", "view"):
+    for name in ("subject", "device_id", "view", "letter_offset"):
         if hasattr(event, name):
             return str(getattr(event, name))
     return str(event.frame.device_id)

@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, writer_of
+from processors.redriven import is_counted, redriven_of
+from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, told_by
 from processors.step import Ports, Step
 from schemas.codec import decode
 from schemas.errors import ConsistencyError, ContractError, DecodeError, TransientError
@@ -104,14 +105,15 @@ class KeptStates(Generic[S]):
         name, topic = self._step.name, self._step.topic
         log.info("catching up", processor=name, partition=self._partition, start=start, stop=stop)
         records = await asyncio.to_thread(lambda: list(self._ports.log.read(topic, self._partition, start, stop)))
-        found = [(e, writer_of(r)) for r in records if (e := self._event_or_none(r)) is not None]
+        found = [(e, r) for r in records if (e := self._event_or_none(r)) is not None]
         keys = tuple(sorted({k for e, _ in found if (k := self._step.key(e)) is not None}))
         stored = await self._ports.views.load(name, self._partition, (*keys, SOURCES_KEY))
         states, seen = self.unpack(stored, keys)
-        for event, writer in found:
-            if not seen.is_repeat(event, writer):
-                seen = seen.with_event(event, writer)
-                if (key := self._step.key(event)) is not None:
+        for event, record in found:
+            told = told_by(event, record, name)
+            if told is not None and not seen.is_repeat(*told):
+                seen = seen.with_event(*told)
+                if (key := self._step.key(event)) is not None and not is_counted(redriven_of(record)):
                     states[key] = self._step.fold(states.get(key, self._step.initial), event)
         await self.save(position, stop, states, seen)
 

@@ -39,7 +39,8 @@ from processors.metrics import (
     REPEATS,
     RETRIES,
 )
-from processors.repeats import Seen, writer_of
+from processors.redriven import is_counted, is_for_another, redriven_of
+from processors.repeats import Seen, told_by
 from processors.step import NOTHING, Cause, Ports, Prepared, Step
 from processors.tracing import consuming, storing
 from schemas.envelope import header
@@ -149,8 +150,9 @@ class PartitionRunner(Generic[S]):
         IN_FLIGHT.labels(*self._labels).inc()
         event, cause, trouble = None, None, None
         try:
-            event = self._kept.decode(record)
-            cause = self._cause(record, event)
+            if not is_for_another(record, self._step.name):
+                event = self._kept.decode(record)
+                cause = self._cause(record, event)
         except ContractError as error:
             event, trouble = None, error
         except TransientError:
@@ -187,6 +189,7 @@ class PartitionRunner(Generic[S]):
             correlation_id=header(record.headers, "ce_correlationid") or own_id,
             traceparent=header(record.headers, "traceparent"),
             now_us=self._ports.clock(),
+            redriven=redriven_of(record),
         )
 
     async def _prepare(self, event: Any, cause: Cause, record: Record) -> Prepared:
@@ -245,7 +248,8 @@ class PartitionRunner(Generic[S]):
                 continue
             outs += self._one(item, states, seen, changed)
             if item.event is not None:
-                seen = seen.with_event(item.event, writer_of(item.record))
+                told = told_by(item.event, item.record, self._step.name)
+                seen = seen if told is None else seen.with_event(*told)
             position = item.record.offset + 1
         await self._append(outs)
         if position > stored.position:
@@ -264,9 +268,13 @@ class PartitionRunner(Generic[S]):
     def _one(self, item: _Item, states: dict[str, S], seen: Seen, changed: dict[str, S]) -> list[Outgoing]:
         """Decide and fold one record; gives what is to be appended."""
         record = item.record
+        if is_for_another(record, self._step.name):
+            return []
         if item.trouble is not None or item.event is None or item.cause is None:
-            return [self._kept_aside(record, item.trouble or ContractError("no event"))]
-        if seen.is_repeat(item.event, writer_of(record)):
+            trouble = item.trouble or ContractError("no event")
+            return [self._kept_aside(record, trouble, was_counted=is_counted(redriven_of(record)))]
+        told = told_by(item.event, record, self._step.name)
+        if told is None or seen.is_repeat(*told):
             REPEATS.labels(*self._labels).inc()
             return []
         key = self._step.key(item.event)
@@ -276,8 +284,8 @@ class PartitionRunner(Generic[S]):
         except (TransientError, ConsistencyError):
             raise
         except Exception as error:
-            outs = [self._kept_aside(record, error)]
-        if key is not None:
+            outs = [self._kept_aside(record, error, was_counted=True)]
+        if key is not None and not is_counted(item.cause.redriven):
             changed[key] = states[key] = self._step.fold(state, item.event)
         return outs
 
@@ -289,15 +297,16 @@ class PartitionRunner(Generic[S]):
         EVENTS_OUT.labels(*self._labels).inc(len(decided))
         if prepared.dead_letter is not None:
             DEAD_LETTERS.labels(*self._labels).inc()
-            outs.append(dead_letter(item.record, ContractError(prepared.dead_letter), self._step.name, now_us))
+            trouble, outcome = ContractError(prepared.dead_letter), next(iter(decided), None)
+            outs.append(dead_letter(item.record, trouble, self._step.name, now_us, was_counted=True, outcome=outcome))
         return outs
 
-    def _kept_aside(self, record: Record, error: Exception) -> Outgoing:
+    def _kept_aside(self, record: Record, error: Exception, *, was_counted: bool = False) -> Outgoing:
         """A dead letter, whatever the record led a library into: ending the worker would only meet it again."""
         DEAD_LETTERS.labels(*self._labels).inc()
         if not isinstance(error, HindsightError):
             log.error("unexpected", processor=self._step.name, partition=self._partition, exc_info=error)
-        return dead_letter(record, error, self._step.name, self._ports.clock())
+        return dead_letter(record, error, self._step.name, self._ports.clock(), was_counted=was_counted)
 
     async def _patiently(self, what: str, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do it again, with backoff and jitter, for as long as it says that something is away for now."""

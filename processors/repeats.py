@@ -3,13 +3,14 @@
 A processor that crashed emits again what it had emitted; sources only grow along a partition otherwise, so an event
 whose source is not beyond the last one seen of the same writer is a repeat. Writers count apart: two processors that
 read one topic and write to another (vision.monitoring) do not come along at the same pace. Events without a source
-are never repeats.
+are never repeats. A record that was redriven from the dead letters is told by its redrive (`redriven`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from processors.redriven import REDRIVER, redriven_of
 from schemas.envelope import header
 from schemas.errors import ContractError
 from schemas.types import SourcePosition
@@ -65,6 +66,18 @@ class Watch:
     def seen(self) -> Seen:
         """What was seen so far."""
         return Seen(sources=dict(self._sources))
+
+
+def told_by(event: Any, record: Record, reader: str) -> tuple[Any, str] | None:
+    """What a reader tells a record's repeats by, and by way of which writer; None for a copy that is not meant for it.
+
+    Args:
+        reader: The processor or view that asks.
+    """
+    redriven = redriven_of(record)
+    if redriven is None:
+        return event, writer_of(record)
+    return (redriven, REDRIVER) if redriven.reader == reader else None
 
 
 def source_of(event: Any) -> SourcePosition | None:

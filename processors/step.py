@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
+from processors.redriven import Redriven
 from schemas.codec import Schemas
 from schemas.types import SourcePosition
 from streams.ports import Appender, EventLog, Stored, ViewStore
@@ -20,13 +21,17 @@ E_contra = TypeVar("E_contra", contravariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """What a command rests on: the event's position (index 0), its id, the trace, and the clock at the time."""
+    """What a command rests on: the event's position (index 0), its id, the trace, and the clock at the time.
+
+    `redriven` says how the record came to lie there again, if it did.
+    """
 
     position: SourcePosition
     event_id: str
     correlation_id: str
     traceparent: str
     now_us: int
+    redriven: Redriven | None = None
 
     def source(self, index: int) -> SourcePosition:
         """The source of the index-th event that follows on one topic."""

@@ -19,6 +19,7 @@ COMMANDS = "vision.commands"
 MONITORING = "vision.monitoring"
 ERASURES = "vision.erasures"
 DEAD_LETTERS = "vision.dead-letters"
+REDRIVES = "vision.redrives"
 
 _DAY_MS = 24 * 3600 * 1000
 
@@ -104,7 +105,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
             ),
             Topic(
                 name=COMMANDS,
-                key="pipeline or device_id",
+                key="pipeline, device_id or the letters' topic",
                 chained=False,
                 retention_ms=-1,
                 events=(
@@ -120,6 +121,8 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                     e.ReportReleaseLoadFailed,
                     e.ReportVerdict,
                     e.EraseFrames,
+                    e.RedriveLetters,
+                    e.DiscardLetters,
                 ),
                 longest_bytes=1024 * 1024,
             ),
@@ -132,6 +135,13 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
             ),
             Topic(name=ERASURES, key="device_id", chained=False, retention_ms=-1, events=(e.FramesErased, e.ErasureRefused)),
             Topic(name=DEAD_LETTERS, key="source topic", chained=False, retention_ms=90 * _DAY_MS, events=()),
+            Topic(
+                name=REDRIVES,
+                key="letter",
+                chained=False,
+                retention_ms=-1,
+                events=(e.LetterRedriven, e.LetterDiscarded, e.LetterRefused),
+            ),
         )
     }
 )

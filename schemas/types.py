@@ -110,6 +110,15 @@ class Conclusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """An answer for a frame that another one takes the place of, since its record was redriven from the dead letters. It was an
+    `InferenceFailed`. Avro: hindsight.types.Superseded."""
+
+    inference_id: EventId
+    release: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseStep:
     """One pinned step of a release. Avro: hindsight.types.ReleaseStep."""
 

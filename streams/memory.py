@@ -57,7 +57,7 @@ class MemoryLog:
         """The same without waiting."""
         hold_size(outgoing)
         count = len(self.partitions(outgoing.topic))
-        partition = partition_of(outgoing.key, count) if outgoing.partition is None else outgoing.partition
+        partition = partition_of(outgoing.key or b"", count) if outgoing.partition is None else outgoing.partition
         records = self._records[outgoing.topic, partition]
         before_ms = records[-1].appended_at_ms if records else 0
         records.append(

@@ -48,7 +48,7 @@ class Outgoing:
     """A record to be written. With `partition` None the key chooses, by the same hash as Java's producer."""
 
     topic: str
-    key: bytes
+    key: bytes | None
     value: bytes | None
     headers: Headers
     partition: int | None = None
@@ -65,7 +65,7 @@ def hold_size(outgoing: Outgoing) -> None:
     Raises:
         ContractError: the record is longer than its topic takes.
     """
-    value_bytes, headers_bytes = len(outgoing.value or b""), size_of(outgoing.headers) + len(outgoing.key)
+    value_bytes, headers_bytes = len(outgoing.value or b""), size_of(outgoing.headers) + len(outgoing.key or b"")
     longest = TOPICS[outgoing.topic].longest_bytes
     if value_bytes > longest or headers_bytes > HEADERS_ROOM_BYTES:
         raise ContractError(

@@ -10,7 +10,7 @@ from processors.release.core import PipelineReleases
 from processors.release.loader import command_record
 from processors.views.catalogue import VIEWS
 from processors.views.replay import fold_log
-from schemas.catalogue import RELEASES
+from schemas.catalogue import ERASURES, REDRIVES, RELEASES
 from schemas.codec import decode
 from schemas.errors import ContractError, TransientError
 from schemas.events import CommandRefused
@@ -20,6 +20,11 @@ from topology import wiring
 from topology.settings import Settings
 
 _POLL_S = 0.2
+_WHERE_TO_LOOK = {
+    RELEASES: "see that a worker runs (`hindsight status`), and look at `hindsight releases list`",
+    ERASURES: "see that a worker runs the erase processor, and run it again",
+    REDRIVES: "see that a worker runs the redrive processor, and look at `hindsight dlq list` before you run it again",
+}
 
 
 class CommandRefusedError(ContractError):
@@ -80,9 +85,7 @@ def send(settings: Settings, command: Any, *, until: Callable[[Any], bool], time
         log.close()
     raise TransientError(
         f"{type(command).__name__} was sent, and nothing settled it within {timeout_s:g} s; it may still be carried out",
-        do="see that a worker runs (`hindsight status`), and look at `hindsight releases list`"
-        if topic == RELEASES
-        else "see that a worker runs the erase processor, and run it again",
+        do=_WHERE_TO_LOOK[topic],
     )
 
 

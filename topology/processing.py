@@ -13,6 +13,7 @@ from processors.erase.step import EraseStep
 from processors.infer.core import Route
 from processors.infer.step import InferStep, Retries
 from processors.lookback.gone import TellingBlobs
+from processors.redrive.step import RedriveStep
 from processors.release.follower import ReleaseFollower
 from processors.release.routing import CANDIDATE, Assigning, Assignment, reads_beside, reads_instead
 from processors.release.state import SHADOW
@@ -32,7 +33,7 @@ from topology.agents import FaustLimits, Group
 from topology.settings import Settings
 from topology.wiring import Clients
 
-PROCESSORS = ("assess", "infer", "derive", "release", "shadow", "rollout", "erase", "views")
+PROCESSORS = ("assess", "infer", "derive", "release", "shadow", "rollout", "erase", "redrive", "views")
 
 
 def groups(
@@ -73,6 +74,10 @@ def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollo
             # One order at a time: two would cut the same keys.
             erase = EraseStep(using.log, using.schemas, using.blobs, system_clock)
             return Group(name=name, steps=(erase,), window=1, batch=1)
+        case "redrive":
+            # One command at a time: the next one goes by what this one did.
+            redrive = RedriveStep(using.log, using.appender, using.views, using.schemas, attempts_max=worker.redrives)
+            return Group(name=name, steps=(redrive,), window=1, batch=1)
         case "views":
             return Group(name=name, steps=tuple(ViewStep(view) for view in VIEWS.values()), window=batch, batch=batch)
         case _:

@@ -148,7 +148,10 @@ class HttpSettings(Group):
 
 
 class WorkerSettings(Group):
-    """The processors: how much is in flight, how often something is tried again, and until when."""
+    """The processors: how much is in flight, how often something is tried again, and until when.
+
+    `redrives` is how often the record of a dead letter may be redriven.
+    """
 
     host: str = "127.0.0.1"
     metrics_port: Port = 15090
@@ -158,6 +161,7 @@ class WorkerSettings(Group):
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
     retry_first_s: Seconds = 0.1
     retry_longest_s: Seconds = 2.0
+    redrives: Annotated[int, Field(ge=1, le=100)] = 3
 
     @model_validator(mode="after")
     def _retries_fit(self) -> Self:

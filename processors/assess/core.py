@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from processors.redriven import is_counted
 from processors.step import Cause
 from schemas import ids
 from schemas.events import FrameAccepted, FrameCaptured, FrameRefused, FrameRejected, FramesDropped
@@ -92,15 +93,18 @@ def decide(
     answer: ImageMeasured | ImageUnusable | None,
     cause: Cause,
 ) -> tuple[FrameAccepted | FrameRejected, ...]:
-    """Exactly one outcome for each frame that was sent; none for word of dropped ones."""
+    """Exactly one outcome for each frame that was sent; none for word of dropped ones.
+
+    A frame whose number was counted, and that has no outcome since deciding failed, may be redriven: it is no repeat.
+    """
     if isinstance(event, FramesDropped):
         return ()
-    frame = event.frame
-    if is_repeated(state, frame.session_id, frame.sequence):
+    frame, knows = event.frame, not is_counted(cause.redriven)
+    if knows and is_repeated(state, frame.session_id, frame.sequence):
         return (
             _rejected(event, "repeated", f"sequence {frame.sequence} of session {frame.session_id} was counted before", cause),
         )
-    if is_too_late(state, frame.session_id, frame.sequence):
+    if knows and is_too_late(state, frame.session_id, frame.sequence):
         detail = (
             f"sequence {frame.sequence} of session {frame.session_id} comes after more than {_HOLES_KEPT} others went missing"
         )

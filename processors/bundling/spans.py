@@ -17,6 +17,7 @@ from schemas.catalogue import (
     DEAD_LETTERS,
     ERASURES,
     MONITORING,
+    REDRIVES,
     RELEASES,
     TOPICS,
 )
@@ -26,7 +27,7 @@ from schemas.types import BlobRef
 from streams.past import Past
 from streams.records import Bounds, Record
 
-_WHOLE = (RELEASES, COMMANDS, ERASURES)
+_WHOLE = (RELEASES, COMMANDS, ERASURES, REDRIVES)
 _DLQ_KEY = "hindsight_dlq_key"
 
 

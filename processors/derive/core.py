@@ -2,12 +2,16 @@
 
 Each inference gives exactly one `ResultDerived`. When it changes what the passage was last said to be, a
 `ResultCorrected` follows; alerts are raised and cleared as the rules want them.
+
+An inference that supersedes another is the same frame's new answer: its vote counts, and the frame is not counted again. The
+passage may be too old to be known still; then the result says nothing of it.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from processors.redriven import is_counted
 from processors.rules.contract import AlertWanted, Rules
 from processors.step import Cause
 from schemas import ids
@@ -62,7 +66,8 @@ def decide(rules: Rules, state: DevicePassages, event: Inferred, cause: Cause) -
     """What follows from one inference."""
     passage_id = rules.passage_of(event.frame)
     before = None if passage_id is None else state.passages.get(passage_id)
-    after = None if passage_id is None else fold(rules, state, event).passages[passage_id]
+    counted = state if is_counted(cause.redriven) else fold(rules, state, event)
+    after = None if passage_id is None else counted.passages.get(passage_id)
     concluded = None if passage_id is None or after is None else conclude(passage_id, after)
     results: list[Derived] = [_result(rules, event, concluded, cause)]
     if passage_id is None or after is None or concluded is None:
@@ -78,12 +83,15 @@ def fold(rules: Rules, state: DevicePassages, event: Inferred) -> DevicePassages
     passage_id = rules.passage_of(event.frame)
     if passage_id is None:
         return state
+    is_again = event.supersedes is not None
+    if is_again and passage_id not in state.passages:
+        return state
     passage = state.passages.get(passage_id, Passage())
     vote = rules.ballot(_readings(rules, event))
-    counted = Passage(frames_count=passage.frames_count + 1, votes=with_vote(passage.votes, vote))
+    counted = Passage(frames_count=passage.frames_count + (not is_again), votes=with_vote(passage.votes, vote))
     wanted = tuple(a.kind for a in rules.alerts(conclude(passage_id, counted)))
     counted = Passage(frames_count=counted.frames_count, votes=counted.votes, alerts=wanted)
-    order = (*(p for p in state.order if p != passage_id), passage_id)[-_PASSAGES_KEPT:]
+    order = state.order if is_again else (*(p for p in state.order if p != passage_id), passage_id)[-_PASSAGES_KEPT:]
     passages = {**state.passages, passage_id: counted}
     return DevicePassages(passages={p: passages[p] for p in order}, order=order)
 
@@ -145,6 +153,7 @@ def _result(rules: Rules, event: Inferred, concluded: Conclusion | None, cause: 
         rules=f"{rules.NAME}@{rules.VERSION}",
         detail=detail,
         derived_at_us=cause.now_us,
+        supersedes=event.supersedes,
     )
 
 

@@ -6,13 +6,24 @@ are fixed before anything is read: an export of the live log ends, however fast 
 
 from dataclasses import dataclass
 
-from schemas.catalogue import ASSESSMENTS, CANDIDATES, COMMANDS, ERASURES, FRAMES, INFERENCES, MONITORING, RELEASES, RESULTS
+from schemas.catalogue import (
+    ASSESSMENTS,
+    CANDIDATES,
+    COMMANDS,
+    ERASURES,
+    FRAMES,
+    INFERENCES,
+    MONITORING,
+    REDRIVES,
+    RELEASES,
+    RESULTS,
+)
 from schemas.errors import ConfigurationError
 from streams.ports import EventLog
 from streams.records import ms_from
 
 # Causes before what they cause: the order of records that the broker took in the same millisecond.
-CHAIN = (COMMANDS, RELEASES, FRAMES, ASSESSMENTS, INFERENCES, CANDIDATES, RESULTS, MONITORING, ERASURES)
+CHAIN = (COMMANDS, RELEASES, FRAMES, ASSESSMENTS, INFERENCES, CANDIDATES, RESULTS, MONITORING, ERASURES, REDRIVES)
 OF_PIPELINES = frozenset({COMMANDS, RELEASES})
 
 

@@ -12,7 +12,7 @@ from schemas.codec import body_of
 from schemas.errors import ContractError
 from schemas.events import CandidateFailed, InferenceCompleted, InferenceFailed, InferenceSkipped
 from schemas.plain import from_plain
-from schemas.types import Candidate, FrameRef, Observation, RolloutArm, StepReport
+from schemas.types import Candidate, FrameRef, Observation, RolloutArm, StepReport, Superseded
 
 _ANSWER_MAX_BYTES = 4 * 1024 * 1024
 
@@ -109,6 +109,7 @@ def decide(
                 releases_offset=outcome.route.releases_offset,
                 reason=outcome.reason,
                 skipped_at_us=cause.now_us,
+                supersedes=_superseded(cause),
             )
         case _:
             assert_never(outcome)
@@ -182,6 +183,7 @@ def _completed(pipeline: str, event: Framed, outcome: Answered, cause: Cause) ->
         steps=steps,
         observations=observations,
         candidates=candidates,
+        supersedes=_superseded(cause),
         rollout=outcome.route.rollout,
     )
     # An answer that no event can hold breaks the contract too, and what is derived from it must fit as well.
@@ -206,8 +208,13 @@ def _failed(pipeline: str, event: Framed, outcome: Failed, cause: Cause) -> Infe
         failed_step=outcome.step,
         error_class=outcome.error_class,
         error_message=outcome.message[:4000],
+        supersedes=_superseded(cause),
         rollout=outcome.route.rollout,
     )
+
+
+def _superseded(cause: Cause) -> Superseded | None:
+    return None if cause.redriven is None else cause.redriven.supersedes
 
 
 def _json(text: bytes, what: str) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class InferStep:
         started_us = self._clock()
         try:
             image = await asyncio.to_thread(self._blobs.get, frame.blob)
-            if route.instead is not None:
+            if route.instead is not None and cause.redriven is None:
                 return await self._on_trial(frame, route, image, cause, started_us)
             return await self._call(lambda: self._in_force(frame), route, image, cause, started_us)
         except BlobGoneError as error:

@@ -174,7 +174,7 @@ def _first_with_frame_id(past: Past, below: Entry, partition: int, stop: int) ->
 def _downwards(past: Past, above: Mapping[str, Entry | None]) -> Lineage:
     frame = _with_resent(past, above.get(FRAMES))
     assessment = _next(past, ASSESSMENTS, frame, above.get(ASSESSMENTS))
-    inference = _next(past, INFERENCES, assessment, above.get(INFERENCES))
+    inference = _newest(past, assessment, _next(past, INFERENCES, assessment, above.get(INFERENCES)))
     caused = () if inference is None else caused_by(past, RESULTS, [inference])[inference.event_id]
     result = next((e for e in caused if isinstance(e.event, ResultDerived)), above.get(RESULTS))
     if result is not None and not isinstance(result.event, ResultDerived):
@@ -212,6 +212,20 @@ def _next(past: Past, topic: str, cause: Entry | None, known: Entry | None) -> E
         return known
     others = tuple(e.place for e in caused if e is not own[0])
     return replace(own[0], repeats=(*own[0].repeats, *others))
+
+
+def _newest(past: Past, assessment: Entry | None, inference: Entry | None) -> Entry | None:
+    """The answer that counts: a redriven frame has a failed one, and one that supersedes it."""
+    if assessment is None or assessment.event is None or inference is None:
+        return inference
+    superseding = {
+        e.event.supersedes.inference_id: e
+        for e in caused_by(past, INFERENCES, [assessment])[assessment.event_id]
+        if getattr(e.event, "supersedes", None) is not None
+    }
+    while (newer := superseding.pop(inference.event_id, None)) is not None:
+        inference = newer
+    return inference
 
 
 def _alerts(past: Past, inference: Entry | None, asked: Entry | None) -> tuple[Entry, ...]:

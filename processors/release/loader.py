@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from processors.release.core import PipelineReleases
-from schemas.catalogue import COMMANDS
+from schemas.catalogue import COMMANDS, DEAD_LETTERS
 from schemas.codec import Schemas, encode
 from schemas.envelope import envelope_of, to_headers
 from schemas.errors import ContractError, TransientError
@@ -225,4 +225,7 @@ def command_record(command: Any, schemas: Schemas, now_us: int) -> Outgoing:
 
 
 def _key_of(command: Any) -> str:
-    return str(command.pipeline if hasattr(command, "pipeline") else command.device_id)
+    for name in ("pipeline", "device_id"):
+        if hasattr(command, name):
+            return str(getattr(command, name))
+    return DEAD_LETTERS

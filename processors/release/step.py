@@ -5,12 +5,14 @@ from typing import Any
 from processors.release import core
 from processors.step import NOTHING, Cause, Prepared
 from schemas.catalogue import COMMANDS
-from schemas.events import EraseFrames
+from schemas.events import DiscardLetters, EraseFrames, RedriveLetters
 from schemas.types import SourcePosition
+
+_OF_OTHERS = (EraseFrames, RedriveLetters, DiscardLetters)
 
 
 class ReleaseStep:
-    """Reads vision.commands, but for orders to erase. State: each pipeline's releases, folded from what the commands gave."""
+    """Reads vision.commands, but for what others carry out. State: each pipeline's releases, folded from what commands gave."""
 
     name = "release"
     topic = COMMANDS
@@ -18,13 +20,13 @@ class ReleaseStep:
     initial = core.INITIAL
 
     def key(self, event: Any) -> str | None:
-        return None if isinstance(event, EraseFrames) else str(event.pipeline)
+        return None if isinstance(event, _OF_OTHERS) else str(event.pipeline)
 
     async def prepare(self, event: Any, cause: Cause) -> Prepared:
         return NOTHING
 
     def decide(self, state: core.PipelineReleases, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
-        return () if isinstance(event, EraseFrames) else core.decide(state, event, cause)
+        return () if isinstance(event, _OF_OTHERS) else core.decide(state, event, cause)
 
     def fold(self, state: core.PipelineReleases, event: Any) -> core.PipelineReleases:
         return core.fold_all(core.decide(state, event, _CATCHING_UP), state)

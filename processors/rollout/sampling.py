@@ -86,6 +86,8 @@ def samples_of(rules: Rules, event: Read) -> tuple[RolloutSample, ...]:
     arm = event.rollout
     assert arm is not None, "asked for events of a trial only"
     if isinstance(event, (InferenceCompleted, InferenceFailed)):
+        if event.supersedes is not None:
+            return ()  # a frame that was read again, because somebody asked for it
         return (_sample(arm.arm, event.frame, measures_of(rules, event)),) if arm.kind == CANARY else ()
     if isinstance(event, CandidateFailed) and event.error_class == _UNAVAILABLE:
         return ()

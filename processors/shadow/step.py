@@ -68,7 +68,9 @@ class ShadowStep:
         return None
 
     async def prepare(self, event: Any, cause: Cause) -> Prepared:
-        if not isinstance(event, (InferenceCompleted, InferenceFailed)) or event.rollout is None or event.rollout.kind != _SHADOW:
+        if not isinstance(event, (InferenceCompleted, InferenceFailed)) or event.supersedes is not None:
+            return NOTHING
+        if event.rollout is None or event.rollout.kind != _SHADOW:
             return NOTHING
         route = self._route(event.rollout.rollout_id)
         if route is None or self._clock() - event.started_at_us > _LATE_US:

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from processors.release import core as release
-from processors.views import features, folds
-from schemas.catalogue import ASSESSMENTS, MONITORING, RELEASES, RESULTS
+from processors.views import features, folds, letters
+from schemas.catalogue import ASSESSMENTS, MONITORING, REDRIVES, RELEASES, RESULTS
 
 S = TypeVar("S")
 
@@ -61,7 +61,12 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 by_record_key=False,
             ),
             View(
-                name="device_results", topic=RESULTS, initial=folds.DeviceResults(), key=_device, fold=folds.fold_device_results
+                name="device_results",
+                topic=RESULTS,
+                initial=folds.DeviceResults(),
+                key=_device,
+                fold=folds.fold_device_results,
+                version=2,
             ),
             View(
                 name="results_by_frame",
@@ -69,6 +74,7 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 initial=folds.FrameResult(),
                 key=_frame,
                 fold=folds.fold_frame_result,
+                version=2,
                 by_record_key=False,
             ),
             View(
@@ -79,6 +85,14 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 fold=features.fold_device_features,
             ),
             View(name="alerts", topic=MONITORING, initial=folds.OpenAlerts(), key=_subject, fold=folds.fold_alerts),
+            View(
+                name="letters",
+                topic=REDRIVES,
+                initial=letters.LetterState(),
+                key=letters.case_key,
+                fold=letters.fold_letter,
+                by_record_key=False,
+            ),
             View(
                 name="releases",
                 topic=RELEASES,

@@ -82,10 +82,11 @@ def features(state: DeviceFeatures, *, hours: int) -> Features:
 
 
 def _with(hour: Hour, event: ResultDerived) -> Hour:
+    # What a result supersedes had failed: it had no readings, and its frame is counted.
     proofs = [reading.valid for reading in event.readings]
     return replace(
         hour,
-        results_count=hour.results_count + 1,
+        results_count=hour.results_count + (event.supersedes is None),
         read_count=hour.read_count + (event.outcome == _READ),
         readings_count=hour.readings_count + len(proofs),
         valid_count=hour.valid_count + proofs.count(True),

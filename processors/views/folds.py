@@ -12,10 +12,12 @@ from schemas.events import (
     ResultCorrected,
     ResultDerived,
 )
-from schemas.types import Conclusion, FrameRef
+from schemas.types import Conclusion, FrameRef, Superseded
 
 _ALERTS_KEPT = 50
 _REPEATED = "repeated"
+_FAILED = "failed"
+_NO_RELEASE = "none"
 _PERHAPS_SEEN_BEFORE = {_REPEATED, "too_late"}
 
 
@@ -120,15 +122,16 @@ def fold_frame_outcome(state: FrameOutcome, event: Any) -> FrameOutcome:
 
 def fold_device_results(state: DeviceResults, event: Any) -> DeviceResults:
     match event:
+        case ResultDerived() if event.supersedes is not None:
+            return _superseding(state, event, event.supersedes)
         case ResultDerived():
-            release = event.release or "none"
             return replace(
                 state,
                 device_id=event.frame.device_id,
                 last_result=event,
                 last_conclusion=event.conclusion if event.conclusion is not None else state.last_conclusion,
                 outcome_counts=_counted(state.outcome_counts, event.outcome),
-                release_counts=_counted(state.release_counts, release),
+                release_counts=_counted(state.release_counts, event.release or _NO_RELEASE),
             )
         case ResultCorrected():
             return replace(
@@ -139,9 +142,13 @@ def fold_device_results(state: DeviceResults, event: Any) -> DeviceResults:
 
 
 def fold_frame_result(state: FrameResult, event: Any) -> FrameResult:
-    if isinstance(event, ResultDerived):
-        return FrameResult(result=event, counted=state.counted + 1)
-    return state
+    if not isinstance(event, ResultDerived):
+        return state
+    # A result that supersedes another than the one that counts is a second one, and shows as that.
+    is_instead = (
+        event.supersedes is not None and state.result is not None and state.result.inference_id == event.supersedes.inference_id
+    )
+    return FrameResult(result=event, counted=state.counted + (not is_instead))
 
 
 def fold_alerts(state: OpenAlerts, event: Any) -> OpenAlerts:
@@ -154,6 +161,26 @@ def fold_alerts(state: OpenAlerts, event: Any) -> OpenAlerts:
             return replace(state, open=others, cleared_count=state.cleared_count + 1)
         case _:
             return state
+
+
+def _superseding(state: DeviceResults, event: ResultDerived, superseded: Superseded) -> DeviceResults:
+    """The frame counts for its new answer in place of the failed one. It is an old frame: what is newest stays so."""
+    is_last = state.last_result is not None and state.last_result.frame.frame_id == event.frame.frame_id
+    now, last = event.conclusion, state.last_conclusion
+    releases = _uncounted(state.release_counts, superseded.release or _NO_RELEASE)
+    is_of_last = now is not None and last is not None and now.passage_id == last.passage_id
+    return replace(
+        state,
+        device_id=event.frame.device_id,
+        last_result=event if is_last else state.last_result,
+        last_conclusion=now if is_of_last or (is_last and now is not None) else last,
+        outcome_counts=_counted(_uncounted(state.outcome_counts, _FAILED), event.outcome),
+        release_counts=_counted(releases, event.release or _NO_RELEASE),
+    )
+
+
+def _uncounted(counts: Mapping[str, int], name: str) -> Mapping[str, int]:
+    return {n: count - (n == name) for n, count in counts.items() if count - (n == name) > 0}
 
 
 def _counted(counts: Mapping[str, int], name: str) -> Mapping[str, int]:

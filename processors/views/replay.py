@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from processors.repeats import SOURCES_KEY, Seen, Watch, refuse_reserved, writer_of
+from processors.repeats import SOURCES_KEY, Seen, Watch, refuse_reserved, told_by
 from processors.views.catalogue import View
 from schemas.codec import Schemas, decode
 from schemas.errors import ContractError
@@ -63,7 +63,7 @@ class Reader:
     """Goes through the records of a partition as every reader of it does: in order, dropping repeats and what does not decode."""
 
     def __init__(self, view: View[Any], schemas: Schemas, seen: Seen = Seen(), unreadable: int = 0) -> None:
-        self._topic, self._key, self._schemas = view.topic, view.key, schemas
+        self._name, self._topic, self._key, self._schemas = view.name, view.topic, view.key, schemas
         self._watch = Watch(seen)
         self.unreadable = unreadable
 
@@ -76,7 +76,8 @@ class Reader:
         except ContractError:
             self.unreadable += 1
             return None
-        return (key, event) if self._watch.is_news(event, writer_of(record)) else None
+        told = told_by(event, record, self._name)
+        return (key, event) if told is not None and self._watch.is_news(*told) else None
 
     @property
     def seen(self) -> Seen:

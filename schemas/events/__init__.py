@@ -5,8 +5,10 @@ from schemas.events.candidates import CandidateCompleted, CandidateFailed
 from schemas.events.commands import (
     AbortRollout,
     ChangeThreshold,
+    DiscardLetters,
     EraseFrames,
     PromoteRelease,
+    RedriveLetters,
     RegisterModel,
     RegisterRelease,
     ReportReleaseLoaded,
@@ -20,6 +22,7 @@ from schemas.events.erasures import ErasureRefused, FramesErased
 from schemas.events.frames import FrameCaptured, FrameRefused, FramesDropped
 from schemas.events.inferences import InferenceCompleted, InferenceFailed, InferenceSkipped
 from schemas.events.monitoring import AlertCleared, AlertRaised, DriftDetected, QualityMeasured, RolloutSampled, SnapshotTaken
+from schemas.events.redrives import LetterDiscarded, LetterRedriven, LetterRefused
 from schemas.events.releases import (
     CanaryAdvanced,
     CanaryStarted,
@@ -48,6 +51,7 @@ __all__ = [
     "CandidateFailed",
     "ChangeThreshold",
     "CommandRefused",
+    "DiscardLetters",
     "DriftDetected",
     "EraseFrames",
     "ErasureRefused",
@@ -60,10 +64,14 @@ __all__ = [
     "InferenceCompleted",
     "InferenceFailed",
     "InferenceSkipped",
+    "LetterDiscarded",
+    "LetterRedriven",
+    "LetterRefused",
     "ModelRegistered",
     "PromoteRelease",
     "PromotionRequested",
     "QualityMeasured",
+    "RedriveLetters",
     "RegisterModel",
     "RegisterRelease",
     "ReleaseLoadFailed",

@@ -1,4 +1,4 @@
-"""What somebody asks of the release processor or of the erase processor; imperative, and refused by an event when it
+"""What somebody asks of the release, the erase or the redrive processor; imperative, and refused by an event when it
 cannot be done.
 
 One frozen class for each Avro record in `schemas/avro`; the `.avsc` is the source and says what each field
@@ -172,6 +172,29 @@ class EraseFrames:
     order_id: str
     captured_from_us: int
     captured_to_us: int
+    issued_by: str
+    reason: str
+    issued_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedriveLetters:
+    """Ask that the records of dead letters be put onto their topics again. Avro: hindsight.commands.RedriveLetters v1."""
+
+    command_id: EventId
+    letter_offsets: tuple[int, ...]
+    beyond_limit: bool
+    issued_by: str
+    reason: str
+    issued_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardLetters:
+    """Ask that dead letters count as done with; nothing is removed. Avro: hindsight.commands.DiscardLetters v1."""
+
+    command_id: EventId
+    letter_offsets: tuple[int, ...]
     issued_by: str
     reason: str
     issued_at_us: int

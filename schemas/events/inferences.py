@@ -7,7 +7,7 @@ means. A test holds the two together, field by field.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from schemas.types import Candidate, EventId, FrameRef, Observation, RolloutArm, SourcePosition, StepReport
+from schemas.types import Candidate, EventId, FrameRef, Observation, RolloutArm, SourcePosition, StepReport, Superseded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class InferenceCompleted:
     steps: tuple[StepReport, ...]
     observations: tuple[Observation, ...]
     candidates: tuple[Candidate, ...]
+    supersedes: Superseded | None = None
     rollout: RolloutArm | None = None
 
 
@@ -51,12 +52,13 @@ class InferenceFailed:
     failed_step: str | None = None
     error_class: str
     error_message: str
+    supersedes: Superseded | None = None
     rollout: RolloutArm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceSkipped:
-    """No model was asked, and why. Avro: hindsight.inferences.InferenceSkipped v1."""
+    """No model was asked, and why. Avro: hindsight.inferences.InferenceSkipped v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -66,3 +68,4 @@ class InferenceSkipped:
     releases_offset: int
     reason: str
     skipped_at_us: int
+    supersedes: Superseded | None = None

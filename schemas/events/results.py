@@ -6,12 +6,13 @@ means. A test holds the two together, field by field.
 
 from dataclasses import dataclass
 
-from schemas.types import Conclusion, DeviceId, EventId, FrameId, FrameRef, Reading, SourcePosition
+from schemas.types import Conclusion, DeviceId, EventId, FrameId, FrameRef, Reading, SourcePosition, Superseded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultDerived:
-    """What one frame counts for: exactly one for each accepted frame. Avro: hindsight.results.ResultDerived v1."""
+    """What one frame counts for: exactly one for each accepted frame, but for those that
+    supersede one. Avro: hindsight.results.ResultDerived v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -25,6 +26,7 @@ class ResultDerived:
     rules: str
     detail: str
     derived_at_us: int
+    supersedes: Superseded | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,6 +137,7 @@ def test_a_threshold_that_is_no_number_changes_nothing(running: Deployment) -> N
     assert {(told(r, "topic"), told(r, "processor"), told(r, "error_class")) for r in dead_letters(running, start)} == {
         (COMMANDS, "release", "DecodeError"),
         (COMMANDS, "erase", "DecodeError"),
+        (COMMANDS, "redrive", "DecodeError"),
         (RELEASES, "releases", "DecodeError"),
     }
     assert commands.releases_now(running.settings) == before

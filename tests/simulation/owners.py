@@ -41,7 +41,10 @@ class Owner:
         self._group, self._log, self._plant = group, log, plant
         self._acknowledged: set[int] = set()
         self._next = self._first = group.committed[partition]
-        self._runner: PartitionRunner[Any] = PartitionRunner(self.step, ports, partition, window=8, batch=4, failed=self._failed)
+        window, batch = (1, 1) if self.step.name == "redrive" else (8, 4)  # as topology.processing has it
+        self._runner: PartitionRunner[Any] = PartitionRunner(
+            self.step, ports, partition, window=window, batch=batch, failed=self._failed
+        )
         self._feeding = asyncio.create_task(self._feed())
         self._ending: asyncio.Task[None] | None = None
         self.life.end = self.end

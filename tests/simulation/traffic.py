@@ -13,9 +13,9 @@ import numpy as np
 
 from processors.release.loader import command_record
 from schemas import ids
-from schemas.catalogue import ASSESSMENTS, COMMANDS, FRAMES, INFERENCES, MONITORING, RESULTS
+from schemas.catalogue import ASSESSMENTS, COMMANDS, DEAD_LETTERS, FRAMES, INFERENCES, MONITORING, RESULTS
 from schemas.codec import Schemas
-from schemas.events import PromoteRelease, RegisterRelease, ReportReleaseLoaded
+from schemas.events import PromoteRelease, RedriveLetters, RegisterRelease, ReportReleaseLoaded
 from schemas.types import EventId, FrameId, ReleaseStep
 from streams.memory import MemoryBlobStore, MemoryLog
 from streams.ports import Appender
@@ -84,7 +84,7 @@ class Sent:
     async def everything(self, during_s: float) -> None:
         devices = [self._device(name, during_s, self.log) for name in _DEVICES]
         devices.append(self._device(_DEVICE_BY_CRC32, during_s, ByCrc32(self.log)))
-        await asyncio.gather(*devices, self._commands(during_s), self._garbage(during_s))
+        await asyncio.gather(*devices, self._commands(during_s), self._garbage(during_s), self._operator(during_s))
 
     async def _device(self, device_id: str, during_s: float, appender: Appender) -> None:
         publisher = FramePublisher(appender=appender, blobs=self.blobs, schemas=self.schemas, clock=self.clock, channel="sdk")
@@ -135,6 +135,22 @@ class Sent:
             value = b"\x00\x00\x00\x00\x01" + self.rng.randbytes(self.rng.randrange(40))
             self.log.append_now(Outgoing(topic=topic, key=b"?", value=value, headers=(), partition=partition))
             self.garbage.append(value)
+
+    async def _operator(self, during_s: float) -> None:
+        """Redrives all that was kept aside by then, now and then; much of it is refused."""
+        for number in range(3):
+            await asyncio.sleep(self.rng.random() * during_s)
+            letters = self.log.bounds(DEAD_LETTERS, 0).end
+            if letters:
+                command = RedriveLetters(
+                    command_id=_command("letters", number),
+                    letter_offsets=tuple(range(letters)),
+                    beyond_limit=False,
+                    issued_by="seed",
+                    reason="simulation",
+                    issued_at_us=self.clock(),
+                )
+                self.log.append_now(command_record(command, self.schemas, self.clock()))
 
 
 def ids_hash(device_id: str, number: int) -> int:

@@ -17,6 +17,7 @@ from processors.assess.step import AssessStep
 from processors.derive.step import DeriveStep
 from processors.infer.core import Route
 from processors.infer.step import InferStep, Retries
+from processors.redrive.step import RedriveStep
 from processors.release.core import INITIAL
 from processors.release.step import ReleaseStep
 from processors.rules import container_codes
@@ -28,6 +29,7 @@ from schemas.catalogue import RELEASES
 from schemas.codec import FixedSchemas
 from schemas.types import FrameRef
 from streams.memory import MemoryBlobStore, MemoryLog
+from streams.ports import Appender, ViewStore
 from tests.simulation import traffic
 from tests.simulation.faults import (
     FaultyAppender,
@@ -43,7 +45,7 @@ from tests.simulation.faults import (
 from tests.simulation.owners import GroupRecord, Made, Owner
 
 PIPELINE = "gate"
-STEPS = ("assess", "infer", "derive", "release", *VIEWS)
+STEPS = ("assess", "infer", "derive", "release", "redrive", *VIEWS)
 _CONVERGE_S = 600.0
 _IDLE_S = 12.0
 _START_US = 1_790_000_000_000_000
@@ -103,9 +105,9 @@ class World:
                 await owner.ended()
 
     def _topic(self, name: str) -> str:
-        return self._step(name, Weather(rng=self.rng, trouble=0, death=0, slow_s=0)).topic
+        return self._step(name, Weather(rng=self.rng, trouble=0, death=0, slow_s=0), self.log, self.views).topic
 
-    def _step(self, name: str, weather: Weather) -> Step[Any]:
+    def _step(self, name: str, weather: Weather, appender: Appender, views: ViewStore) -> Step[Any]:
         blobs = FaultyBlobs(self.blobs, weather)
         match name:
             case "assess":
@@ -117,13 +119,15 @@ class World:
                     inference=ScriptedInference(traffic.answer, traffic.DIGEST, weather),
                     blobs=blobs,
                     clock=self.clock,
-                    retries=Retries(attempts_max=3),
+                    retries=Retries(attempts_max=1 if self.seed % 2 else 3),
                     concurrency=6,
                 )
             case "derive":
                 return DeriveStep(container_codes)
             case "release":
                 return ReleaseStep()
+            case "redrive":
+                return RedriveStep(FaultyLog(self.log, weather), appender, views, self.schemas, attempts_max=2)
             case _:
                 return ViewStep(VIEWS[name])
 
@@ -132,14 +136,16 @@ class World:
 
     def _made(self, name: str) -> Made:
         life = Life(self.weather)
+        appender = FaultyAppender(self.log, life, plant=self.plant)
+        views = FaultyViewStore(self.views, life, self.watch, plant=self.plant)
         ports: Ports[Any] = Ports(
             log=FaultyLog(self.log, self.weather),
-            appender=FaultyAppender(self.log, life, plant=self.plant),
-            views=FaultyViewStore(self.views, life, self.watch, plant=self.plant),
+            appender=appender,
+            views=views,
             schemas=self.schemas,
             clock=self.clock,
         )
-        return self._step(name, self.weather), ports, life
+        return self._step(name, self.weather, appender, views), ports, life
 
     def _route(self, frame: FrameRef) -> Route:
         end = self.log.bounds(RELEASES, 0).end

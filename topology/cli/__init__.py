@@ -39,6 +39,7 @@ MODULES = (
     "topology.cli.export",
     "topology.cli.views",
     "topology.cli.snapshots",
+    "topology.cli.dlq",
     "topology.cli.releases",
     "topology.cli.models",
 )

@@ -165,9 +165,7 @@ def build_plan(
         shapes = builder.create_optimization_profile()
         shapes.set_shape(input_name, *profile.shapes())
         config.add_optimization_profile(shapes)
-    had_cache = timing_cache is not None and timing_cache.exists()
-    cache = config.create_timing_cache(timing_cache.read_bytes() if timing_cache and had_cache else b"")
-    config.set_timing_cache(cache, ignore_mismatch=False)
+    had_cache = _with_timing_cache(config, timing_cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise ConfigurationError(f"TensorRT built no plan of {onnx.name}", do="see what it printed above")
@@ -210,6 +208,16 @@ def fitting_plan(
 def builder_name(trt: Any) -> str:
     """As a manifest names it."""
     return f"TensorRT {trt.__version__}"
+
+
+def _with_timing_cache(config: Any, timing_cache: Path | None) -> bool:
+    """Gives the builder what earlier builds timed; whether it took it. Times of another GPU, or damaged ones, are none."""
+    if timing_cache is not None and timing_cache.exists():
+        kept = config.create_timing_cache(timing_cache.read_bytes())
+        if kept is not None and config.set_timing_cache(kept, ignore_mismatch=False):
+            return True
+    config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+    return False
 
 
 def _parsed(trt: Any, builder: Any, logger: Any, onnx: Path, precision: Precision) -> tuple[Any, Any]:

@@ -256,8 +256,8 @@ PINNED = {
     "alerts": (1, "ba3f27b626df40f3"),
     "device_features": (1, "62d80dd39b4a4fc4"),
     "device_frames": (1, "b3b363b23f5bd4e7"),
-    "device_results": (1, "5e7b146cb761659d"),
+    "device_results": (2, "efa0072fb7a576b8"),
     "frame_outcomes": (1, "42cc201a775305a8"),
     "releases": (2, "c340f73ab44570e8"),
-    "results_by_frame": (1, "31c8a4e69090f5a7"),
+    "results_by_frame": (2, "5210aea91bb66518"),
 }

@@ -1,0 +1,222 @@
+"""Carries out what is asked about dead letters: looks at each letter, puts the records onto their topics again, then says so.
+
+The command on vision.commands is what makes it last: it is acknowledged only when an event for each of its letters is on the
+log, so a worker that dies at any point does all of it again. What it said or wrote before it died stands: its own events and
+copies are looked for first, and nothing is decided or written twice. A copy that was still under way then is a repeat that
+the reader drops, since both name the same command and place. Else it decides by what earlier commands did, and by what the
+processor made of the record; a processor that has not come past it yet is waited for, since it may still make something of
+it. One command is carried out at a time, its letters in the order in which they are named.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from processors.letters import Letter, again, letter_of
+from processors.lookback.followed import followed
+from processors.redrive import core
+from processors.redriven import redriven_of
+from processors.step import NOTHING, Cause, Prepared
+from processors.views.letters import LetterState, case_key, fold_letter
+from schemas.catalogue import COMMANDS, DEAD_LETTERS, REDRIVES
+from schemas.codec import Schemas, decode
+from schemas.errors import ContractError, TransientError
+from schemas.events import DiscardLetters, InferenceFailed, RedriveLetters
+from schemas.types import EventId, SourcePosition, Superseded
+from streams.events import events_of
+from streams.ports import Appender, EventLog, ViewStore
+from streams.records import Outgoing, Record, hold_size
+
+log = structlog.get_logger()
+_CLOCK_SLACK_MS = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoState:
+    """A command rests on the log alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ToWrite:
+    """A copy to be written, or that lies there already."""
+
+    letter: Letter
+    out: Outgoing
+    lies_at: int | None
+    supersedes: EventId | None
+
+
+class RedriveStep:
+    """Reads vision.commands, and of it what is asked about dead letters.
+
+    Args:
+        views: Asked how far each processor has come.
+        attempts_max: How often a record may be redriven.
+    """
+
+    name = "redrive"
+    topic = COMMANDS
+    state_type = NoState
+    initial = NoState()
+
+    def __init__(self, event_log: EventLog, appender: Appender, views: ViewStore, schemas: Schemas, *, attempts_max: int) -> None:
+        self._log = event_log
+        self._views = views
+        self._appender = appender
+        self._schemas = schemas
+        self._attempts_max = attempts_max
+
+    def key(self, event: Any) -> str | None:
+        return None
+
+    async def prepare(self, event: Any, cause: Cause) -> Prepared:
+        if not isinstance(event, RedriveLetters | DiscardLetters):
+            return NOTHING
+        letters = await asyncio.to_thread(lambda: {offset: self._letter(offset) for offset in event.letter_offsets})
+        if isinstance(event, RedriveLetters):
+            await self._wait_for_processors([letter for letter in letters.values() if letter is not None])
+        planned = await asyncio.to_thread(lambda: tuple(self._planned(event, cause, letters)))
+        waiting = {
+            index: self._appender.append(one.out)
+            for index, one in enumerate(planned)
+            if isinstance(one, _ToWrite) and one.lies_at is None
+        }
+        positions = dict(zip(waiting, await asyncio.gather(*waiting.values()), strict=True))
+        outcomes: list[core.Redone | core.Put | core.Refused] = []
+        for index, one in enumerate(planned):
+            if isinstance(one, _ToWrite):
+                offset = positions[index].offset if one.lies_at is None else one.lies_at
+                outcomes.append(core.Redone(letter=one.letter, copy_offset=offset, supersedes=one.supersedes))
+            else:
+                outcomes.append(one)
+        log.info("letters", command=event.command_id, named=len(planned), written=len(waiting), by=event.issued_by)
+        return Prepared(answer=tuple(outcomes))
+
+    def decide(self, state: NoState, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
+        return core.decide(event, answer, cause) if isinstance(event, RedriveLetters | DiscardLetters) else ()
+
+    def fold(self, state: NoState, event: Any) -> NoState:
+        return state
+
+    async def _wait_for_processors(self, letters: list[Letter]) -> None:
+        """Until each has come past its records, it may still make something of them.
+
+        Raises:
+            TransientError: one has not; to be asked again.
+        """
+        for letter in letters:
+            if core.REDRIVABLE.get(letter.topic) != letter.processor or letter.partition not in self._log.partitions(
+                letter.topic
+            ):
+                continue
+            position = (await self._views.load(letter.processor, letter.partition, ())).position
+            end = (await asyncio.to_thread(self._log.bounds, letter.topic, letter.partition)).end
+            if position <= letter.of_offset < end:
+                raise TransientError(f"{letter.processor} has not come past {letter.of} yet")
+
+    def _planned(
+        self, command: RedriveLetters | DiscardLetters, cause: Cause, letters: Mapping[int, Letter | None]
+    ) -> Iterator[_ToWrite | core.Redone | core.Put | core.Refused]:
+        """What is to be done about each letter, by the log as it was before the command."""
+        said, done = self._said(cause.position.offset)
+        named = set[str]()
+        asked_at_ms = next(iter(self._log.read(COMMANDS, 0, cause.position.offset, cause.position.offset + 1))).appended_at_ms
+        for index, offset in enumerate(command.letter_offsets):
+            letter = letters[offset]
+            if index in said:
+                yield core.outcome_of(said[index], letter)
+                continue
+            if letter is None:
+                detail = f"{DEAD_LETTERS} does not hold {offset}, or not any more"
+                yield core.Refused(letter_offset=offset, refusal="no_such_letter", detail=detail)
+                continue
+            known = core.Known(
+                done=done.get(letter.case, LetterState()),
+                is_named_before=letter.case in named,
+                partitions=self._log.partitions(letter.topic) if letter.is_ours else (),
+                followed=None,
+            )
+            named.add(letter.case)
+            if isinstance(command, DiscardLetters):
+                yield core.refusal_of_discard(letter, known) or core.Put(letter=letter)
+            else:
+                beyond = command.beyond_limit and len(command.letter_offsets) == 1
+                yield self._redrive(letter, known, core.place(cause, index), command.command_id, asked_at_ms, beyond)
+
+    def _redrive(
+        self, letter: Letter, known: core.Known, source: SourcePosition, command_id: str, asked_at_ms: int, beyond: bool
+    ) -> _ToWrite | core.Refused:
+        copy = self._copy(letter, source, asked_at_ms)
+        if copy is not None:
+            redone = redriven_of(copy)
+            superseded = None if redone is None else redone.supersedes
+            out, _ = again(letter, source, command_id)
+            before = None if superseded is None else superseded.inference_id
+            return _ToWrite(letter=letter, out=out, lies_at=copy.offset, supersedes=before)
+        answer = self._followed(letter) if letter.is_ours else None
+        known = replace(known, followed=answer)
+        refusal = core.refusal_of_redrive(letter, known, attempts_max=self._attempts_max, beyond_limit=beyond)
+        if refusal is not None:
+            return refusal
+        if isinstance(answer, InferenceFailed):
+            letter = replace(letter, superseded=Superseded(inference_id=answer.event_id, release=answer.release))
+        out, redriven = again(letter, source, command_id)
+        try:
+            hold_size(out)
+        except ContractError as error:
+            return core.Refused(letter_offset=letter.offset, refusal="too_long", detail=str(error))
+        before = None if redriven.supersedes is None else redriven.supersedes.inference_id
+        return _ToWrite(letter=letter, out=out, lies_at=None, supersedes=before)
+
+    def _copy(self, letter: Letter, source: SourcePosition, asked_at_ms: int) -> Record | None:
+        """What this command wrote of the letter before its worker died."""
+        if not letter.is_ours or letter.partition not in self._log.partitions(letter.topic):
+            return None
+        bounds = self._log.bounds(letter.topic, letter.partition)
+        start = max(bounds.earliest, self._log.offset_at(letter.topic, letter.partition, max(0, asked_at_ms - _CLOCK_SLACK_MS)))
+        for record in self._log.read(letter.topic, letter.partition, start, bounds.end):
+            found = redriven_of(record)
+            if found is not None and found.source == source:
+                return record
+        return None
+
+    def _letter(self, offset: int) -> Letter | None:
+        bounds = self._log.bounds(DEAD_LETTERS, 0)
+        if not bounds.earliest <= offset < bounds.end:
+            return None
+        record = next(iter(self._log.read(DEAD_LETTERS, 0, offset, offset + 1)), None)
+        return None if record is None or record.offset != offset else letter_of(record)
+
+    def _followed(self, letter: Letter) -> Any:
+        keys = {letter.key or b""}
+        try:
+            event = decode(letter.value, letter.topic, self._schemas)
+            keys.add(str(event.frame.device_id if hasattr(event, "frame") else getattr(event, "device_id", "")).encode())
+        except ContractError:
+            pass
+        found = followed(
+            self._log,
+            self._schemas,
+            letter.processor,
+            topic=letter.topic,
+            partition=letter.partition,
+            offset=letter.of_offset,
+            at_ms=letter.lay_at_ms,
+            keys=keys,
+        )
+        return None if found is None else found[1]
+
+    def _said(self, offset: int) -> tuple[dict[int, core.Settled], dict[str, LetterState]]:
+        """What this command's earlier try said, by the letter's place, and what commands before it did, by case."""
+        said: dict[int, core.Settled] = {}
+        done: dict[str, LetterState] = {}
+        for _, event in events_of(self._log, self._schemas, REDRIVES, 0):
+            case = case_key(event)
+            if event.source.offset == offset:
+                said.setdefault(event.source.index, event)
+            elif case is not None and event.source.offset < offset:
+                done[case] = fold_letter(done.get(case, LetterState()), event)
+        return said, done
