@@ -190,7 +190,7 @@ class RolloutSettings(Group):
 
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     units_min: Annotated[int, Field(ge=1, le=1_000_000)] = 50
-    units_max: Annotated[int, Field(ge=1, le=10_000_000)] = 5000
+    units_max: Annotated[int, Field(ge=1, le=10_000_000)] = 3000
     error_margin: Share = 0.02
     valid_margin: Share = 0.03
     readings_margin: Share = 0.03

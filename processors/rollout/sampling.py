@@ -20,6 +20,7 @@ from schemas.types import FrameRef, RolloutArm, RolloutSample
 _CANDIDATES = 4
 _SAMPLES = 32
 _WAIT_US = 1_000_000
+_ALIKE_US = 60_000_000
 _UNAVAILABLE = "unavailable"
 
 Read = InferenceCompleted | InferenceFailed | CandidateCompleted | CandidateFailed
@@ -102,8 +103,9 @@ def _is_due(samples: tuple[RolloutSample, ...], waited_us: int) -> bool:
 
 
 def _sample(arm: str, frame: FrameRef, measures: Any) -> RolloutSample:
-    unit = f"{frame.device_id}/{frame.passage_id}" if frame.passage_id is not None else str(frame.device_id)
-    return RolloutSample(arm=arm, unit=unit, frame_id=frame.frame_id, measures=measures)
+    """Frames of a passage are alike, and so are those that a device without passages takes within a minute."""
+    alike = frame.passage_id if frame.passage_id is not None else f"@{frame.captured_at_us // _ALIKE_US}"
+    return RolloutSample(arm=arm, unit=f"{frame.device_id}/{alike}", frame_id=frame.frame_id, measures=measures)
 
 
 def _sampled(event: Read, stage: int, samples: tuple[RolloutSample, ...], cause: Cause, index: int) -> RolloutSampled:
