@@ -9,6 +9,7 @@ from typing import Any
 
 from schemas.catalogue import DEAD_LETTERS
 from schemas.envelope import rfc3339
+from schemas.events import InferenceFailed
 from streams.records import HEADERS_ROOM_BYTES, LONGEST_RECORD_BYTES, Outgoing, Record, size_of
 
 PREFIX = "hindsight_dlq_"
@@ -36,6 +37,8 @@ def dead_letter(
     }
     if outcome is not None:
         told |= {"outcome_id": outcome.event_id, "outcome_release": getattr(outcome, "release", None) or ""}
+    if isinstance(outcome, InferenceFailed):
+        told |= _failure(outcome)
     value, headers = record.value, record.headers
     if value is not None and len(value) > LONGEST_RECORD_BYTES:
         told |= {"left_out_value_bytes": str(len(value)), "left_out_value_sha256": hashlib.sha256(value).hexdigest()}
@@ -47,3 +50,16 @@ def dead_letter(
     if record.key is not None and "left_out_headers_bytes" not in told:
         own.append((f"{PREFIX}key", record.key))
     return Outgoing(topic=DEAD_LETTERS, key=record.topic.encode(), value=value, headers=(*headers, *own), partition=0)
+
+
+def _failure(outcome: InferenceFailed) -> dict[str, str]:
+    """Which input made which step fail, and where."""
+    return {
+        "failure": outcome.error_class,
+        "step": outcome.failed_step or "",
+        "release": outcome.release,
+        "endpoint": outcome.endpoint,
+        "attempts": str(outcome.attempts),
+        "frame_id": outcome.frame.frame_id,
+        "blob_sha256": outcome.frame.blob.sha256,
+    }

@@ -13,7 +13,8 @@
     |   |-- LogUnavailableError, RegistryUnavailableError, ViewStoreUnavailableError,
     |   |   BlobStoreUnavailableError, InferenceUnavailableError
     |   |   `-- ReleaseNotReadyError   the server lives, and does not have the release
-    |   `-- InferenceTimeoutError
+    |   |-- InferenceTimeoutError
+    |   `-- ModelProcessDiedError  a process that runs a model is dead; the server lives, and says that it is ready
     |-- StepFailedError       the ensemble answered that one of its steps failed: retry a few times, then record it
     |-- ConsistencyError      stop the partition and say so: a replay diverged, a position went back
     `-- ConfigurationError    refuse to start, and name the setting
@@ -104,10 +105,20 @@ class ReleaseNotReadyError(InferenceUnavailableError):
 
 
 class InferenceTimeoutError(TransientError):
-    """The inference server at `endpoint` took longer than the deadline."""
+    """The inference server at `endpoint` took longer than the deadline; `model` is the one that kept it, where that is known."""
 
-    def __init__(self, message: str, *, endpoint: str = "") -> None:
+    def __init__(self, message: str, *, endpoint: str = "", model: str | None = None) -> None:
         super().__init__(message)
+        self.endpoint = endpoint
+        self.model = model
+
+
+class ModelProcessDiedError(TransientError):
+    """The process that runs `model` at `endpoint` is dead. The server starts no other by itself, and still says ready."""
+
+    def __init__(self, message: str, *, model: str, endpoint: str) -> None:
+        super().__init__(message, do="see that a worker runs the release processor: it starts the process again")
+        self.model = model
         self.endpoint = endpoint
 
 

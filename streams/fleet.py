@@ -1,7 +1,8 @@
 """Several inference servers as one `Inference`: each call goes to the one that is likely to answer first.
 
 Guarantees: one deadline covers waiting for room, every server that is tried, and the hedge. A server that is away, or that does
-not have a release ready, is passed over within the same call; no attempt of the frame is spent on it. Each server has a
+not have a release ready, is passed over within the same call; no attempt of the frame is spent on it. A call in which a model
+process died fails, and its server gets no more calls for that release until a probe finds the process alive. Each server has a
 bounded number of calls in flight: when all are full, callers wait, and so do the partitions behind them. When none is to be
 had, the call fails at once and says why of each; the frame waits in Kafka.
 
@@ -13,14 +14,21 @@ estimate is the peak EWMA of Twitter's Finagle.
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from schemas.errors import InferenceTimeoutError, InferenceUnavailableError, ReleaseNotReadyError, StepFailedError
+from schemas.errors import (
+    InferenceTimeoutError,
+    InferenceUnavailableError,
+    ModelProcessDiedError,
+    ReleaseNotReadyError,
+    StepFailedError,
+)
 from streams.breaker import Breaker
 from streams.ports import Answer
 
@@ -32,11 +40,14 @@ SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 IN_FLIGHT = Gauge("hindsight_endpoint_in_flight", "Calls in flight.", ("endpoint",))
+DEAD = Gauge("hindsight_endpoint_dead_releases", "Releases that cannot be read there: a process is dead.", ("endpoint",))
 HEDGED = Counter("hindsight_endpoint_hedged_total", "Second tries that were begun beside a slow first one.", ("endpoint",))
 log = structlog.get_logger()
 _FORGET_S = 10.0
 _NOT_READY_S = 0.5
 _LIVE_S = 1.0
+_WELL_EVERY_S = 1.0
+_WELL_S = 5.0
 _DO = "check that Triton runs and has the release: `hindsight status`"
 
 
@@ -52,6 +63,9 @@ class Server(Protocol):
 
     async def is_live(self) -> bool:
         """Whether it says that it lives; False when it does not answer."""
+
+    async def is_well(self, release: str) -> bool:
+        """Whether every model process of a release answers to a probe; False when nothing answers."""
 
 
 class Fleet:
@@ -172,6 +186,9 @@ class Fleet:
         except ReleaseNotReadyError:
             member.is_without(call.release)
             raise
+        except ModelProcessDiedError as error:
+            member.lost_process(call.release, error.model)
+            raise
         except InferenceUnavailableError:
             member.ended(began_s, "unavailable")
             raise
@@ -194,13 +211,18 @@ class Fleet:
         self._waiting.clear()
 
     def _find_out(self) -> None:
-        """Ask servers that are out, beside the calls, whether they live again."""
+        """Ask servers that are out, beside the calls, whether they live again, and others whether what died there does."""
         for member in self._members:
             if member.breaker.is_due and not member.is_asked:
                 member.is_asked = True
-                task = asyncio.create_task(self._ask_whether_it_lives(member))
-                self._finding_out.add(task)
-                task.add_done_callback(self._finding_out.discard)
+                self._beside_the_calls(self._ask_whether_it_lives(member))
+            for release in member.to_probe():
+                self._beside_the_calls(self._ask_whether_it_is_well(member, release))
+
+    def _beside_the_calls(self, asking: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(asking)
+        self._finding_out.add(task)
+        task.add_done_callback(self._finding_out.discard)
 
     async def _ask_whether_it_lives(self, member: "_Member") -> None:
         alive = False
@@ -212,6 +234,16 @@ class Fleet:
             member.is_asked = False
             member.breaker.lives(alive)
 
+    async def _ask_whether_it_is_well(self, member: "_Member", release: str) -> None:
+        is_well = False
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_WELL_S):
+                    is_well = await member.server.is_well(release)
+        finally:
+            member.found(release, is_well)
+            self._tell_of_room()
+
 
 class _Call:
     """One frame's call: who is asked, until when, who was away."""
@@ -222,6 +254,14 @@ class _Call:
         self.deadline_s = deadline_s
         self.away: dict[str, str] = {}
         self.last = ""
+
+
+@dataclass(slots=True)
+class _Death:
+    """A dead process: of which model, and when to look for it again."""
+
+    model: str
+    again_at_s: float
 
 
 class _Member:
@@ -236,6 +276,7 @@ class _Member:
         self._in_flight = 0
         self._took_s, self._took_at_s = 0.0, now_s()
         self._without: dict[str, float] = {}
+        self._died: dict[str, _Death] = {}
 
     @property
     def has_room(self) -> bool:
@@ -243,11 +284,14 @@ class _Member:
 
     def takes(self, release: str) -> bool:
         """Whether a call for a release may go here."""
-        return self.breaker.admits and self._without.get(release, 0.0) <= self._now_s()
+        return self.breaker.admits and release not in self._died and self._without.get(release, 0.0) <= self._now_s()
 
     def why(self, release: str) -> str:
         """Why none may."""
-        return "its breaker is open" if not self.breaker.admits else f"it does not have {release} ready"
+        if not self.breaker.admits:
+            return "its breaker is open"
+        died = self._died.get(release)
+        return f"its process of {died.model} is dead" if died is not None else f"it does not have {release} ready"
 
     def load(self) -> float:
         return self._took_s * math.exp((self._took_at_s - self._now_s()) / _FORGET_S) * (self._in_flight + 1)
@@ -268,6 +312,31 @@ class _Member:
         self._without = {r: until_s for r, until_s in self._without.items() if until_s > self._now_s()}
         self._without[release] = self._now_s() + _NOT_READY_S
         CALLS.labels(self.server.endpoint, "not_ready").inc()
+
+    def lost_process(self, release: str, model: str) -> None:
+        """It lives, and cannot read by a release until a process of it is started again."""
+        self.breaker.answered()
+        CALLS.labels(self.server.endpoint, "process_died").inc()
+        if release not in self._died:
+            log.warning("model process dead", endpoint=self.server.endpoint, release=release, model=model)
+            self._died[release] = _Death(model, self._now_s() + _WELL_EVERY_S)
+        DEAD.labels(self.server.endpoint).set(len(self._died))
+
+    def to_probe(self) -> tuple[str, ...]:
+        """Releases whose dead process somebody should look for now; they count as looked for."""
+        due = tuple(r for r, death in self._died.items() if death.again_at_s <= self._now_s())
+        for release in due:
+            self._died[release].again_at_s = math.inf
+        return due
+
+    def found(self, release: str, is_well: bool) -> None:
+        """Somebody looked."""
+        if is_well:
+            log.info("model process lives again", endpoint=self.server.endpoint, release=release)
+            del self._died[release]
+        else:
+            self._died[release].again_at_s = self._now_s() + _WELL_EVERY_S
+        DEAD.labels(self.server.endpoint).set(len(self._died))
 
     def ended(self, began_s: float, outcome: str) -> None:
         CALLS.labels(self.server.endpoint, outcome).inc()

@@ -226,6 +226,64 @@ class ModelServer(Protocol):
         """
 
 
+class ModelProcesses(Protocol):
+    """The care of models that one inference server has loaded: whether they live, and starting them again."""
+
+    @property
+    def endpoint(self) -> str:
+        """host:port."""
+
+    async def probe(self, release: str) -> None:
+        """Returns when every model process of a release lives.
+
+        Raises:
+            ModelProcessDiedError: one is dead; names the model.
+            InferenceTimeoutError: no answer in time.
+            InferenceUnavailableError: the server is away, or does not have the release ready.
+        """
+
+    async def heal(self, model: str) -> None:
+        """Start a model's processes anew, with the versions that are loaded; no file is touched.
+
+        Raises:
+            InferenceUnavailableError: the server is away, or is busy with this model.
+            ContractError: the server refuses, and says why.
+        """
+
+    async def loaded(self) -> frozenset[str]:
+        """Names of the models and ensembles that are loaded.
+
+        Raises:
+            InferenceUnavailableError: the server does not answer.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """What a server has counted for a model of an ensemble since it was loaded: requests that came through, that failed, and
+    the time that it worked on them."""
+
+    model: str
+    through_count: int
+    failed_count: int
+    busy_ns: int
+
+
+class StepTimes(Protocol):
+    """How far the steps of an ensemble have come on one inference server."""
+
+    @property
+    def endpoint(self) -> str:
+        """host:port."""
+
+    async def step_times(self, release: str) -> tuple[StepTime, ...]:
+        """The ensemble's models in the order of its steps, and the ensemble itself last.
+
+        Raises:
+            InferenceUnavailableError: the server does not answer, or does not have the release.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
     """How models run, as far as it can be varied without changing their files. `batch_form` None is the files' own."""

@@ -1,28 +1,25 @@
-"""`Inference` and `ModelServer` on Triton by gRPC. Its errors become ours here, and a failed step is named."""
+"""`Inference` and `ModelServer` on Triton by gRPC. `triton_processes` is the care of the models that are loaded."""
 
 import json
-import re
 from collections.abc import Mapping
 
 import grpc
-import numpy as np
-from tritonclient.grpc.aio import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.grpc.aio import InferenceServerClient, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
 from schemas.errors import (
     ContractError,
-    HindsightError,
-    InferenceTimeoutError,
     InferenceUnavailableError,
     ReleaseNotReadyError,
     StepFailedError,
+    TransientError,
 )
 from streams.ports import Answer
+from streams.triton_errors import status_of, text_input, translated
+from streams.triton_probe import probe
 
-_STEP = re.compile(r"\bstep (?P<step>[A-Za-z0-9_-]+) \(model ")
-_STUB = re.compile(r"[Ss]tub process '(?P<model>[A-Za-z0-9_-]+?)(_\d+)*' is not healthy")
-_NOT_READY = ("not found", "is not ready", "no available versions", "unknown model")
 _LONG_MESSAGE_BYTES = 64 * 1024 * 1024
+_PROBE_S = 5.0
 
 
 class TritonInference:
@@ -47,7 +44,7 @@ class TritonInference:
         )
 
     async def infer(self, release: str, image: bytes, parameters: Mapping[str, float], *, traceparent: str = "") -> Answer:
-        inputs = [_text("IMAGE", image), _text("PARAMETERS", json.dumps(dict(parameters), sort_keys=True).encode())]
+        inputs = [text_input("IMAGE", image), text_input("PARAMETERS", json.dumps(dict(parameters), sort_keys=True).encode())]
         outputs = [InferRequestedOutput("RESULT"), InferRequestedOutput("REPORT")]
         headers = {"traceparent": traceparent} if traceparent else None
         try:
@@ -66,6 +63,14 @@ class TritonInference:
             return bool(await self._client.is_server_live(client_timeout=1.0))
         except (InferenceServerException, grpc.RpcError):
             return False
+
+    async def is_well(self, release: str) -> bool:
+        """Whether every model process of a release answers to a probe."""
+        try:
+            await probe(self._client, release, self.endpoint, timeout_s=_PROBE_S)
+        except (TransientError, grpc.RpcError):
+            return False
+        return True
 
     async def close(self) -> None:
         await self._client.close()
@@ -102,7 +107,7 @@ class TritonModels:
         try:
             await self._client.load_model(release, client_timeout=self._load_timeout_s)
         except InferenceServerException as error:
-            if _status(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and "ensemble" not in error.message():
+            if status_of(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and "ensemble" not in error.message():
                 raise InferenceUnavailableError(f"Triton at {self._endpoint}: {error.message()}") from error
             raise ContractError(f"Triton at {self._endpoint} does not load {release}: {error.message()}") from error
         if not await self.is_ready(release):
@@ -110,34 +115,6 @@ class TritonModels:
 
     async def close(self) -> None:
         await self._client.close()
-
-
-def translated(error: InferenceServerException, release: str, endpoint: str) -> HindsightError:
-    """Triton's error as ours; a failed step or a dead model process is named."""
-    status, message = _status(error), str(error.message())
-    if status == "DEADLINE_EXCEEDED":
-        return InferenceTimeoutError(f"{release}: no answer from {endpoint} within the deadline", endpoint=endpoint)
-    if any(part in message.lower() for part in _NOT_READY):
-        return ReleaseNotReadyError(f"{release}: {message}", do="see that a worker runs the release processor: it loads it")
-    if status in ("UNAVAILABLE", "CANCELLED", "NOT_FOUND"):
-        return InferenceUnavailableError(
-            f"{release}: {message}", do="check that Triton runs and has the release: `hindsight status`"
-        )
-    step = _STEP.search(message)
-    if step is not None:
-        return StepFailedError(message, step=step["step"], endpoint=endpoint)
-    stub = _STUB.search(message)
-    return StepFailedError(message, step=stub["model"] if stub is not None else None, endpoint=endpoint)
-
-
-def _status(error: InferenceServerException) -> str:
-    return str(error.status() or "").removeprefix("StatusCode.")
-
-
-def _text(name: str, content: bytes) -> InferInput:
-    tensor = InferInput(name, [1], "BYTES")
-    tensor.set_data_from_numpy(np.array([content], dtype=np.object_))
-    return tensor
 
 
 def _bytes(answer: object, name: str) -> bytes:

@@ -93,6 +93,7 @@ def _infer(settings: Settings, using: Clients, follower: ReleaseFollower, infere
         clock=system_clock,
         retries=Retries(
             attempts_max=settings.worker.attempts,
+            deaths_max=2 + len(settings.triton.endpoints),
             backoff_first_s=settings.worker.retry_first_s,
             backoff_most_s=settings.worker.retry_longest_s,
         ),
@@ -159,6 +160,7 @@ def _route(assigned: Assignment, offset: int, instead: Route | None) -> Route:
         releases_offset=offset,
         rollout=assigned.rollout,
         instead=instead,
+        steps_by_model=assigned.steps_by_model,
     )
 
 

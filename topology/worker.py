@@ -19,12 +19,15 @@ import structlog
 
 from processors.release.core import PipelineReleases
 from processors.release.follower import ReleaseFollower
+from processors.release.healing import ModelHealer
 from processors.release.loader import ReleaseLoader
 from schemas.errors import ConfigurationError, TransientError
 from streams.fleet import Fleet
 from streams.kafka_groups import KafkaGroups
 from streams.records import system_clock
+from streams.slow_steps import NamingSlowSteps
 from streams.triton import TritonInference, TritonModels
+from streams.triton_processes import TritonProcesses
 from topology import processing, wiring
 from topology.agents import Agents
 from topology.caught_up import keep_caught_up
@@ -77,13 +80,15 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     health = Health(host=settings.worker.host, port=metrics_port)
     follower = ReleaseFollower(using.log, using.schemas, settings.pipeline.name)
     tritons = tuple(TritonInference(endpoint, timeout_s=settings.triton.timeout_s) for endpoint in settings.triton.endpoints)
-    inference = Fleet(
+    processes = tuple(TritonProcesses(endpoint) for endpoint in settings.triton.endpoints)
+    fleet = Fleet(
         tritons,
         timeout_s=settings.triton.timeout_s,
         calls_per_server=settings.triton.calls_per_endpoint,
         hedge_after_s=settings.triton.hedge_after_s or None,
         now_s=asyncio.get_running_loop().time,
     )
+    inference = NamingSlowSteps(fleet, processes, timeout_s=settings.triton.timeout_s)
     if {"infer", "release", "shadow"} & set(names):
         await asyncio.to_thread(follower.start)
     groups = processing.groups(settings, names, using, follower=follower, inference=inference)
@@ -109,6 +114,7 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
         beside.append(_watched(keep_snapshots(settings, using, stop), failed))
     if "release" in names:
         beside.append(_watched(_load_releases(settings, using, lambda: follower.current()[0], stop), failed))
+        beside.append(_watched(_heal_models(settings, using, processes, lambda: follower.current()[0], stop), failed))
     # What was imported and built stays until the end: collections need not walk it, and neither does the exit.
     gc.freeze()
     health.ready = True
@@ -120,8 +126,7 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
     await _within(_STOP_S, "what runs beside", *beside)
     await _within(_STOP_S, "agents", asyncio.create_task(agents.stop()))
     follower.stop()
-    for triton in tritons:
-        await triton.close()
+    await asyncio.gather(*(triton.close() for triton in tritons), *(one.close() for one in processes))
     await asyncio.to_thread(kafka.close)
     await using.close()
     health.stop()
@@ -179,3 +184,22 @@ async def _load_releases(
     await loader.run(stop)
     for server in servers:
         await server.close()
+
+
+async def _heal_models(
+    settings: Settings,
+    using: wiring.Clients,
+    servers: tuple[TritonProcesses, ...],
+    state: Callable[[], PipelineReleases],
+    stop: asyncio.Event,
+) -> None:
+    """Keep what the inference servers have loaded at work until told to stop."""
+    healer = ModelHealer(
+        pipeline=settings.pipeline.name,
+        state=state,
+        servers=servers,
+        appender=using.appender,
+        schemas=using.schemas,
+        clock=system_clock,
+    )
+    await healer.run(stop)

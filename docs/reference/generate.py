@@ -287,7 +287,10 @@ def metrics() -> Iterator[str]:
         metrics ports (`worker.metrics_port`, `gateway.metrics_port`), of the HTTP gateway on its own port."""
     )
     for title, found in (
-        ("Worker", _of_modules("processors", "streams.breaker")),
+        (
+            "Worker",
+            _of_modules("processors", "processors.infer", "processors.release.healing", "streams.breaker", "streams.fleet"),
+        ),
         ("gRPC gateway", _of_modules("streams.grpc_gateway")),
     ):
         yield f"## {title}\n"

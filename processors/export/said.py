@@ -13,6 +13,8 @@ from schemas.events import (
     FrameRejected,
     FramesErased,
     InferenceFailed,
+    LoadedModelsDiffered,
+    ModelHealed,
     ModelRegistered,
     PromotionRequested,
     ReleaseLoaded,
@@ -78,6 +80,12 @@ def _release_change(event: Any) -> str:
             return f"release {event.release} loaded at {event.endpoint}"
         case ReleaseLoadFailed():
             return f"release {event.release} could not be loaded at {event.endpoint}: {event.error_message}"
+        case ModelHealed():
+            return (
+                f"the process of {event.model} at {event.endpoint} died, and was started anew after {event.down_us / 1e6:.1f} s"
+            )
+        case LoadedModelsDiffered():
+            return _loaded_otherwise(event)
         case PromotionRequested():
             return f"release {event.release} to be promoted by {event.issued_by}"
         case ReleasePromoted():
@@ -100,6 +108,12 @@ def _release_change(event: Any) -> str:
             return f"{event.command} refused: {event.refusal} {event.detail}".rstrip()
         case _:
             return ""
+
+
+def _loaded_otherwise(event: LoadedModelsDiffered) -> str:
+    lacks = f"lacks {', '.join(event.missing)}" if event.missing else ""
+    has = f"has {', '.join(event.unknown)}, which no release names" if event.unknown else ""
+    return f"{event.endpoint} {' and '.join(x for x in (lacks, has) if x) or 'has loaded what the log says again'}"
 
 
 def true_at_us(event: Any, *, otherwise_us: int) -> int:

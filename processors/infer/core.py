@@ -3,13 +3,13 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, assert_never
 
 from processors.step import Cause
 from schemas import ids
 from schemas.codec import body_of
-from schemas.errors import ContractError
+from schemas.errors import ContractError, InferenceTimeoutError, ModelProcessDiedError, StepFailedError
 from schemas.events import CandidateFailed, InferenceCompleted, InferenceFailed, InferenceSkipped
 from schemas.plain import from_plain
 from schemas.types import Candidate, FrameRef, Observation, RolloutArm, StepReport, Superseded
@@ -22,7 +22,8 @@ class Route:
     """Which release reads a frame, as the router knew it after `releases_offset` records of vision.releases.
 
     `pins` are the digests of the release by step: what may read in its name. `rollout` says on which side of a trial the
-    frame is; a release on trial has an `instead`, which reads the frame when it cannot.
+    frame is; a release on trial has an `instead`, which reads the frame when it cannot. `steps_by_model` are the steps that its
+    models do, where a model does one.
     """
 
     release: str | None
@@ -31,6 +32,7 @@ class Route:
     releases_offset: int
     rollout: RolloutArm | None = None
     instead: "Route | None" = None
+    steps_by_model: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,26 @@ def candidate_failed(pipeline: str, event: Framed, candidate: Failed, cause: Cau
         incumbent_release=route.instead.release if route.instead is not None else None,
         incumbent_measures={},
     )
+
+
+def kind_of(error: InferenceTimeoutError | StepFailedError | ModelProcessDiedError) -> str:
+    """The error class that records it."""
+    match error:
+        case InferenceTimeoutError():
+            return "timeout"
+        case StepFailedError():
+            return "step_failed"
+        case ModelProcessDiedError():
+            return "model_process_died"
+        case _:
+            assert_never(error)
+
+
+def failed_step(route: Route, error: Exception) -> str | None:
+    """The step that an error is of; None when neither it nor its model says."""
+    step = getattr(error, "step", None)
+    model = getattr(error, "model", None)
+    return step if step is not None else route.steps_by_model.get(model) if model is not None else None
 
 
 def strangers(pins: Mapping[str, str], report_json: bytes) -> Mapping[str, str]:

@@ -9,6 +9,8 @@ from typing import Any
 import structlog
 
 from processors.infer import core
+from processors.infer.deaths import Deaths
+from processors.infer.step_metrics import count_failure, observe_steps
 from processors.metrics import CALL_SECONDS
 from processors.step import NOTHING, Cause, NoState, Prepared
 from processors.tracing import calling, current_traceparent
@@ -19,6 +21,7 @@ from schemas.errors import (
     HindsightError,
     InferenceTimeoutError,
     InferenceUnavailableError,
+    ModelProcessDiedError,
     StepFailedError,
 )
 from schemas.events import FrameAccepted
@@ -33,9 +36,10 @@ _ASK_HELD_EVERY_S = 1.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
     """How often a frame is tried when the server answers with an error or not in time. A server that is away does not
-    count: the frame waits for it."""
+    count: the frame waits for it. Nor does the death of a model process, up to `deaths_max` of them in the frame's own calls."""
 
     attempts_max: int = 4
+    deaths_max: int = 3
     backoff_first_s: float = 0.1
     backoff_most_s: float = 2.0
 
@@ -84,6 +88,7 @@ class InferStep:
         self._retries = retries
         self._calls = asyncio.Semaphore(concurrency)
         self._held: dict[str, _Held] = {}
+        self._deaths = Deaths()
 
     def key(self, event: Any) -> str | None:
         return None
@@ -93,6 +98,7 @@ class InferStep:
             return NOTHING
         async with self._calls:
             outcome = await self._ask(event.frame, cause)
+        self._deaths.forget(cause.event_id)
         final = outcome.outcome if isinstance(outcome, core.ReadInstead) else outcome
         if isinstance(final, core.Failed):
             return Prepared(answer=outcome, dead_letter=f"{final.error_class}: {final.message}")
@@ -122,24 +128,29 @@ class InferStep:
                 return await self._on_trial(frame, route, image, cause, started_us)
             return await self._call(lambda: self._in_force(frame), route, image, cause, started_us)
         except BlobGoneError as error:
-            return self._gave_up(route, 0, started_us, None, "blob_gone", error)
+            return self._gave_up(route, 0, started_us, "blob_gone", error)
         except DigestError as error:
-            return self._gave_up(route, 0, started_us, None, "blob_changed", error)
+            return self._gave_up(route, 0, started_us, "blob_changed", error)
         except HindsightError:
             raise
         except Exception as error:
             # Whatever a library makes of this frame, an accepted frame has an outcome.
             log.exception("unexpected", processor=self.name, frame=frame.frame_id)
-            return self._gave_up(route, 0, started_us, None, "unexpected", error)
+            return self._gave_up(route, 0, started_us, "unexpected", error)
 
     async def _on_trial(
         self, frame: FrameRef, route: core.Route, image: bytes, cause: Cause, first_us: int
     ) -> core.Outcome | core.ReadInstead:
         """One try by the release on trial; where it fails, the release in force reads the frame. A trial costs no frame."""
+        tried: core.Answered | core.Failed
         try:
-            tried = await self._call(lambda: route, route, image, cause, first_us, attempts_max=1)
+            if (died := self._deaths.last(cause.event_id)) is not None:
+                # It is not asked again after a death: that may have been its doing.
+                tried = self._gave_up(route, 0, first_us, "model_process_died", died)
+            else:
+                tried = await self._call(lambda: route, route, image, cause, first_us, attempts_max=1)
         except InferenceUnavailableError as error:
-            tried = self._gave_up(route, 0, first_us, None, "unavailable", error)
+            tried = self._gave_up(route, 0, first_us, "unavailable", error)
         if not isinstance(tried, core.Failed):
             return tried
 
@@ -173,24 +184,32 @@ class InferStep:
             self._wait_if_held(route.release)
             started_us = self._clock()
             try:
-                with calling("triton.infer", release=route.release):
-                    answer = await self._inference.infer(
-                        route.release, image, route.parameters, traceparent=current_traceparent(cause.traceparent)
-                    )
+                async with self._deaths.carefully(cause.event_id):
+                    with calling("triton.infer", release=route.release):
+                        answer = await self._inference.infer(
+                            route.release, image, route.parameters, traceparent=current_traceparent(cause.traceparent)
+                        )
             except InferenceUnavailableError:
                 self._observe(route.release, "unavailable", started_us)
                 raise
+            except ModelProcessDiedError as error:
+                self._observe(route.release, "process_died", started_us)
+                deaths = self._deaths.saw(cause.event_id, error)
+                if attempts_max is not None or deaths >= self._retries.deaths_max:
+                    return self._gave_up(route, attempts + 1, first_us, "model_process_died", error)
+                continue
             except (InferenceTimeoutError, StepFailedError) as error:
                 attempts += 1
                 kind = "timeout" if isinstance(error, InferenceTimeoutError) else "step_failed"
                 self._observe(route.release, kind, started_us)
                 if attempts >= (attempts_max or self._retries.attempts_max):
-                    return self._gave_up(route, attempts, first_us, getattr(error, "step", None), kind, error)
+                    return self._gave_up(route, attempts, first_us, kind, error)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
                 pause_s = min(pause_s * 2, self._retries.backoff_most_s)
                 continue
             self._hold_to_pins(route, answer, started_us)
             self._observe(route.release, "ok", started_us)
+            observe_steps(answer.report_json)
             called = core.Called(
                 endpoint=answer.endpoint, attempts=attempts + 1, started_at_us=started_us, duration_us=self._clock() - started_us
             )
@@ -220,9 +239,9 @@ class InferStep:
         if held is not None:
             held.until_s = now_s + _ASK_HELD_EVERY_S
 
-    def _gave_up(
-        self, route: core.Route, attempts: int, first_us: int, step: str | None, error_class: str, error: Exception
-    ) -> core.Failed:
+    def _gave_up(self, route: core.Route, attempts: int, first_us: int, error_class: str, error: Exception) -> core.Failed:
+        step = core.failed_step(route, error)
+        count_failure(route.release, step, error_class)
         log.warning(
             "inference failed", release=route.release, step=step, error_class=error_class, attempts=attempts, error=str(error)
         )

@@ -8,7 +8,7 @@ done is refused by an event, so that a replay can explain it.
 from collections.abc import Mapping
 from typing import Any, assert_never
 
-from processors.release import rollouts
+from processors.release import rollouts, serving
 from processors.release.refusals import Refusal
 from processors.release.state import FAILED, INITIAL, Pending, PipelineReleases, Rollout, fold, fold_all, model_name
 from processors.step import Cause
@@ -27,6 +27,8 @@ from schemas.events import (
     ReleasePromoted,
     ReleaseRegistered,
     ReleaseRolledBack,
+    ReportLoadedModels,
+    ReportModelHealed,
     ReportReleaseLoaded,
     ReportReleaseLoadFailed,
     ReportVerdict,
@@ -49,7 +51,7 @@ Asked = (
     | AbortRollout
     | ChangeThreshold
 )
-Command = Asked | ReportReleaseLoaded | ReportReleaseLoadFailed | ReportVerdict
+Command = Asked | ReportReleaseLoaded | ReportReleaseLoadFailed | ReportModelHealed | ReportLoadedModels | ReportVerdict
 
 
 def decide(state: PipelineReleases, command: Command, cause: Cause) -> tuple[Any, ...]:
@@ -59,6 +61,10 @@ def decide(state: PipelineReleases, command: Command, cause: Cause) -> tuple[Any
             return _loaded(state, command, cause)
         case ReportReleaseLoadFailed():
             return _load_failed(state, command, cause)
+        case ReportModelHealed():
+            return serving.healed(state, command, cause)
+        case ReportLoadedModels():
+            return serving.differed(state, command, cause)
         case ReportVerdict():
             return rollouts.judged(state, command, cause)
         case _:

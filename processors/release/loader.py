@@ -135,7 +135,7 @@ class ReleaseLoader:
     def _is_due(self, place: tuple[str, str], state: PipelineReleases) -> bool:
         """Whether to try a release that is not ready on a server."""
         failure, release = self._failures.get(place), place[1]
-        if release in _asked_for(state):
+        if release in asked_for(state):
             return failure is None or failure.again_at_s <= asyncio.get_running_loop().time()
         if failure is not None:
             failure.pause_s, failure.again_at_s = _RETRY_FIRST_S, 0.0
@@ -199,11 +199,11 @@ class ReleaseLoader:
 def wanted(state: PipelineReleases, keep_loaded: int) -> tuple[str, ...]:
     """Releases that should be loaded, the most urgent first."""
     newest = sorted(state.releases, key=lambda r: (-state.releases[r].registered_at_us, r))
-    asked, earlier = _asked_for(state), [r for r in state.earlier if r in state.releases]
+    asked, earlier = asked_for(state), [r for r in state.earlier if r in state.releases]
     return tuple(dict.fromkeys([*asked, *earlier[:1], *newest, *earlier]))[: max(keep_loaded, len(asked) + 1)]
 
 
-def _asked_for(state: PipelineReleases) -> tuple[str, ...]:
+def asked_for(state: PipelineReleases) -> tuple[str, ...]:
     """The release in force, the one that waits and the one on trial."""
     pending = state.pending.release if state.pending is not None else None
     asked = (state.in_force, pending, state.rollout.release if state.rollout is not None else None)

@@ -25,6 +25,7 @@ class Assignment:
     parameters: Mapping[str, float]
     pins: Mapping[str, str]
     rollout: RolloutArm | None
+    steps_by_model: Mapping[str, str]
 
 
 class Assigning:
@@ -81,4 +82,10 @@ def share_of(rollout_id: str, unit: str) -> float:
 
 
 def _reads(state: PipelineReleases, release: str | None, rollout: RolloutArm | None) -> Assignment:
-    return Assignment(release=release, parameters=state.thresholds(release), pins=state.pins(release), rollout=rollout)
+    return Assignment(
+        release=release,
+        parameters=state.thresholds(release),
+        pins=state.pins(release),
+        rollout=rollout,
+        steps_by_model=state.steps_by_model(release),
+    )

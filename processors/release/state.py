@@ -12,6 +12,8 @@ from typing import Any
 from schemas.events import (
     CanaryAdvanced,
     CanaryStarted,
+    LoadedModelsDiffered,
+    ModelHealed,
     ModelRegistered,
     PromotionRequested,
     RegisterModel,
@@ -20,6 +22,7 @@ from schemas.events import (
     ReleasePromoted,
     ReleaseRegistered,
     ReleaseRolledBack,
+    ReportModelHealed,
     RolloutEnded,
     RolloutJudged,
     ShadowStarted,
@@ -30,6 +33,7 @@ from schemas.types import Gate, ReleaseStep
 SHADOW, CANARY = "shadow", "canary"
 FAILED, SUCCESSFUL, INCONCLUSIVE = "failed", "successful", "inconclusive"
 _EARLIER_KEPT = 8
+_TOLD_BY_LOADER = (ReleaseLoaded, ReleaseLoadFailed, ModelHealed, LoadedModelsDiffered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +79,20 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """What one inference server lacks of what should be loaded, and what it has that no release names."""
+
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineReleases:
     """State of one pipeline. `parameters` are thresholds changed by hand; they hold over a release's own. `models` are the
     digests of the model versions whose files are kept, by "model:version". `earlier` are the releases that read before, the
-    latest first. `revision` counts decisions, so that a command can say which state it was made for."""
+    latest first. `revision` counts decisions, so that a command can say which state it was made for. `differences` are those of
+    the inference servers that do not have what they should, by endpoint; `healed_at_us` says when a model there was last started
+    anew, by "endpoint model"."""
 
     releases: Mapping[str, ReleaseEntry] = field(default_factory=dict)
     in_force: str | None = None
@@ -92,6 +106,8 @@ class PipelineReleases:
     rollout: Rollout | None = None
     earlier: tuple[str, ...] = ()
     revision: int = 0
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    healed_at_us: Mapping[str, int] = field(default_factory=dict)
 
     def thresholds(self, release: str | None = None) -> Mapping[str, float]:
         """The parameters that a release reads with; of the one in force when none is named."""
@@ -102,6 +118,12 @@ class PipelineReleases:
         """Digests by step of a release; of the one in force when none is named."""
         entry = self._entry(release)
         return {s.step: s.digest for s in entry.steps} if entry is not None else {}
+
+    def steps_by_model(self, release: str | None = None) -> Mapping[str, str]:
+        """The step that each model of a release does; a model of several steps is left out."""
+        entry = self._entry(release)
+        models = [s.model for s in entry.steps] if entry is not None else []
+        return {s.model: s.step for s in entry.steps if models.count(s.model) == 1} if entry is not None else {}
 
     def _entry(self, release: str | None) -> ReleaseEntry | None:
         name = self.in_force if release is None else release
@@ -114,7 +136,7 @@ INITIAL = PipelineReleases()
 def fold(state: PipelineReleases, event: Any) -> PipelineReleases:
     """The state after an event of vision.releases. What it does not know, or cannot place, leaves it as it is."""
     after = _folded(state, event)
-    is_decision = after is not state and not isinstance(event, (ReleaseLoaded, ReleaseLoadFailed))
+    is_decision = after is not state and not isinstance(event, _TOLD_BY_LOADER)
     return replace(after, revision=state.revision + 1) if is_decision else after
 
 
@@ -125,6 +147,11 @@ def fold_all(events: tuple[Any, ...], state: PipelineReleases) -> PipelineReleas
 def model_name(of: RegisterModel | ModelRegistered | ReleaseStep) -> str:
     """A model version's name in the state, such as detection:3."""
     return f"{of.model}:{of.version}"
+
+
+def place_of(event: ModelHealed | ReportModelHealed) -> str:
+    """A model of an inference server, as the state names it."""
+    return f"{event.endpoint} {event.model}"
 
 
 def _folded(state: PipelineReleases, event: Any) -> PipelineReleases:
@@ -141,6 +168,12 @@ def _folded(state: PipelineReleases, event: Any) -> PipelineReleases:
             return replace(state, releases={**state.releases, event.release: entry})
         case ReleaseLoaded() | ReleaseLoadFailed() if event.release in state.releases:
             return _loading(state, event)
+        case ModelHealed():
+            return replace(state, healed_at_us={**state.healed_at_us, place_of(event): event.healed_at_us})
+        case LoadedModelsDiffered():
+            others = {e: d for e, d in state.differences.items() if e != event.endpoint}
+            now = {event.endpoint: Difference(missing=event.missing, unknown=event.unknown)}
+            return replace(state, differences={**others, **(now if event.missing or event.unknown else {})})
         case PromotionRequested():
             asked = Pending(
                 release=event.release,

@@ -17,7 +17,7 @@ from processors.step import NOTHING, Cause, NoState, Prepared
 from processors.tracing import calling, current_traceparent
 from schemas import ids
 from schemas.catalogue import INFERENCES
-from schemas.errors import ContractError, InferenceTimeoutError, InferenceUnavailableError, StepFailedError
+from schemas.errors import ContractError, InferenceTimeoutError, InferenceUnavailableError, ModelProcessDiedError, StepFailedError
 from schemas.events import CandidateCompleted, CandidateFailed, InferenceCompleted, InferenceFailed, InferenceSkipped
 from streams.ports import BlobStore, Inference
 from streams.records import Clock
@@ -99,9 +99,8 @@ class ShadowStep:
                 )
         except InferenceUnavailableError:
             raise
-        except (InferenceTimeoutError, StepFailedError) as error:
-            kind = "timeout" if isinstance(error, InferenceTimeoutError) else "step_failed"
-            return self._failed(route, started_us, getattr(error, "step", None), kind, error)
+        except (InferenceTimeoutError, StepFailedError, ModelProcessDiedError) as error:
+            return self._failed(route, started_us, infer.failed_step(route, error), infer.kind_of(error), error)
         except ContractError as error:  # the image is gone or changed: that says nothing of the release
             log.info("not shadowed", frame=event.frame.frame_id, error=str(error))
             return None

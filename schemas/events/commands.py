@@ -164,6 +164,32 @@ class ReportReleaseLoadFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportModelHealed:
+    """The loader says that it has started a model process again. Avro: hindsight.commands.ReportModelHealed v1."""
+
+    command_id: EventId
+    pipeline: str
+    endpoint: str
+    model: str
+    release: str
+    seen: str
+    down_us: int
+    issued_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLoadedModels:
+    """The loader says how what is loaded differs from the log. Avro: hindsight.commands.ReportLoadedModels v1."""
+
+    command_id: EventId
+    pipeline: str
+    endpoint: str
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    issued_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EraseFrames:
     """Ask that a device's frames of a time become unreadable for ever. Avro: hindsight.commands.EraseFrames v1."""
 

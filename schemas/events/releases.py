@@ -68,6 +68,37 @@ class ReleaseLoadFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelHealed:
+    """A model process had died, and was started again. Avro: hindsight.releases.ModelHealed v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    endpoint: str
+    model: str
+    release: str
+    seen: str
+    down_us: int
+    healed_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModelsDiffered:
+    """An inference server has loaded something else than the log says, or agrees again: then both are empty.
+
+    Avro: hindsight.releases.LoadedModelsDiffered v1.
+    """
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    endpoint: str
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    seen_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionRequested:
     """A promotion waits until its release is loaded. Avro: hindsight.releases.PromotionRequested v2."""
 

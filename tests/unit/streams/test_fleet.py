@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import InferenceTimeoutError, InferenceUnavailableError, ReleaseNotReadyError, StepFailedError
+from schemas.errors import (
+    InferenceTimeoutError,
+    InferenceUnavailableError,
+    ModelProcessDiedError,
+    ReleaseNotReadyError,
+    StepFailedError,
+)
 from streams.fleet import Fleet
 from streams.ports import Answer
 from tests.simulation import virtual_time
@@ -21,9 +27,10 @@ class Server:
         self.takes_s = takes_s
         self.trouble: Exception | None = None
         self.missing: set[str] = set()
+        self.dead: dict[str, str] = {}
         self.hangs = False
         self.asked: list[float] = []
-        self.in_flight = self.in_flight_most = self.given_up = 0
+        self.in_flight = self.in_flight_most = self.given_up = self.probed = 0
 
     async def infer(self, release: str, image: bytes, parameters: Mapping[str, float], *, traceparent: str = "") -> Answer:
         self.asked.append(asyncio.get_running_loop().time())
@@ -32,6 +39,8 @@ class Server:
         try:
             if self.trouble is not None:
                 raise self.trouble
+            if release in self.dead:
+                raise ModelProcessDiedError("not healthy", model=self.dead[release], endpoint=self.endpoint)
             if release in self.missing:
                 raise ReleaseNotReadyError(f"{release} is not ready")
             await asyncio.sleep(1e6 if self.hangs else self.takes_s)
@@ -44,6 +53,10 @@ class Server:
 
     async def is_live(self) -> bool:
         return self.trouble is None and not self.hangs
+
+    async def is_well(self, release: str) -> bool:
+        self.probed += 1
+        return release not in self.dead and await self.is_live()
 
 
 AWAY = InferenceUnavailableError("connection refused")
@@ -258,5 +271,54 @@ def test_without_a_hedge_nobody_is_asked_twice() -> None:
         both = servers(2.0, 2.0)
         await ask_many(fleet(both), 20)
         assert sum(len(s.asked) for s in both) == 20
+
+    on(test)
+
+
+def test_a_server_whose_model_process_died_gets_no_more_calls_for_that_release_until_a_probe_finds_it_alive() -> None:
+    """Who was in a call is told of the death; the other server has the release meanwhile, and another release stays."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        calls = fleet(both)
+        one.dead = {"r1": "recognizer"}
+        found: list[Any] = [*await asyncio.gather(*(ask(calls) for _ in range(4)), return_exceptions=True)]
+        found += [await ask(calls) for _ in range(60)]
+        deaths = [f for f in found if isinstance(f, ModelProcessDiedError)]
+        assert {(f.model, f.endpoint) for f in deaths} == {("recognizer", one.endpoint)}
+        assert {f for f in found if f not in deaths} == {other.endpoint}
+        assert (await ask_many(calls, 60, release="r2")).count(one.endpoint) > 10
+        assert one.probed in range(4, 13)
+        one.dead = {}
+        began = now()
+        while await ask(calls) != one.endpoint:
+            assert now() - began < 3.0
+
+    on(test)
+
+
+def test_where_every_process_of_a_release_is_dead_a_call_waits_at_once_and_says_which() -> None:
+    """The frame waits in the log, and goes on by itself."""
+
+    async def test() -> None:
+        (one,) = only = servers(0.1)
+        calls = fleet(only)
+        one.dead = {"r1": "recognizer"}
+        with pytest.raises(ModelProcessDiedError):
+            await ask(calls)
+        for _ in range(30):
+            with pytest.raises(InferenceUnavailableError, match="its process of recognizer is dead"):
+                await ask(calls)
+            await asyncio.sleep(0.1)
+        assert len(one.asked) == 1
+        one.dead = {}
+        began = now()
+        while True:
+            try:
+                assert await ask(calls) == one.endpoint
+                break
+            except InferenceUnavailableError:
+                await asyncio.sleep(0.05)
+        assert now() - began < 1.5
 
     on(test)
