@@ -159,5 +159,29 @@ def test_a_shadow_reads_beside_and_never_reaches_results(deployment: Deployment)
     assert len(events(deployment, CANDIDATES)) == seen
 
 
+def test_a_promotion_is_held_to_a_past_window(deployment: Deployment) -> None:
+    """The window is read with the release first: where a limit does not hold the promotion is refused, and what was found lies
+    on the log with the refusal as with the promotion."""
+    deployment.start_workers(ALL)
+    deployment.put_in_force(R1)
+    deployment.register(R2)
+    deployment.publish(DEVICES, 3)
+    deployment.drain()
+    gate = ("releases", "promote", R2, "--gate", "whatif:last-1h", "--gate-limit")
+    refused = deployment.hindsight(*gate, "frames_least=1000")
+    assert (refused.returncode, "gate_failed" in refused.stderr) == (1, True), refused.stderr
+    assert "12 frames could be compared, and 1000 are wanted" in refused.stderr
+    assert releases_now(deployment).in_force == R1
+    passed = deployment.hindsight(*gate, "frames_least=12", "--gate-limit", "valid_share_drop_most=1")
+    assert passed.returncode == 0, passed.stderr
+    ((_, _, promoted),) = [e for e in events(deployment, RELEASES, ReleasePromoted) if e[2].release == R2]
+    assert promoted.gate is not None
+    assert (promoted.gate.passed, promoted.gate.measures["frames"], promoted.gate.conditions["frames_least"]) == (
+        True,
+        12.0,
+        12.0,
+    )
+
+
 def _read_by(deployment: Deployment, release: str) -> int:
     return sum(e.release == release for _, _, e in events(deployment, INFERENCES, InferenceCompleted))
