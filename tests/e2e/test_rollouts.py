@@ -146,6 +146,8 @@ def test_a_shadow_reads_beside_and_never_reaches_results(deployment: Deployment)
     deployment.publish(DEVICES, 10, passage=2)
     deployment.drain()
     until(lambda: len(events(deployment, CANDIDATES)) >= len(deployment.frames), within_s=90, what="all read beside")
+    shown = deployment.hindsight("releases", "show", R2)
+    assert ("shadow" in shown.stdout, "frames.candidate" in shown.stdout) == (True, True), shown.stdout
     assert deployment.hindsight("releases", "abort", "--reason", "enough").returncode == 0
     beside = [e for _, _, e in events(deployment, CANDIDATES, CandidateCompleted)]
     assert {(e.release, e.incumbent_release) for e in beside} == {(R2, R1)}

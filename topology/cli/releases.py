@@ -10,6 +10,7 @@ from topology.cli.rollouts import Reason, Wait
 from topology.cli.tables import Format, as_json, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from processors.release.core import PipelineReleases
@@ -109,17 +110,18 @@ def list_releases(format: FormatOption = Format.TABLE) -> None:
 
 
 def show(name: str, bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:
-    """One release: its pins and thresholds, how it stands, and the last verdict on it with its numbers."""
+    """One release: its pins and thresholds, how it stands, and the numbers of its trial or of the last verdict."""
     from schemas.envelope import rfc3339
     from schemas.plain import to_plain
 
-    state, events = _known(bundle)
+    state, events, trial = _known(bundle)
     entry = state.releases.get(name) or _no_such(name, state)
     own = [(at_us, e) for at_us, e in events if getattr(e, "release", None) == name]
     judged = [(at_us, e) for at_us, e in own if type(e).__name__ == "RolloutJudged"]
     if format is Format.JSON:
         told = [{"appended_at": rfc3339(at_us), "event": type(e).__name__, **to_plain(e)} for at_us, e in own]
-        typer.echo(as_json({"release": name, "state": standing(state, name), **to_plain(entry), "events": told}))
+        found = trial if state.rollout is not None and state.rollout.release == name else None
+        typer.echo(as_json({"release": name, "state": standing(state, name), **to_plain(entry), "events": told, "trial": found}))
         return
     typer.echo(f"{name}: {standing(state, name)}")
     typer.echo(f"registered {rfc3339(entry.registered_at_us)} by {entry.registered_by}")
@@ -128,7 +130,10 @@ def show(name: str, bundle: BundleOption = None, format: FormatOption = Format.T
     )
     typer.echo(table(("step", "model", "digest"), [(s.step, f"{s.model}:{s.version}", s.digest) for s in entry.steps]))
     typer.echo("thresholds: " + (", ".join(f"{k}={v:g}" for k, v in sorted(state.thresholds(name).items())) or "none"))
-    if judged:
+    if trial and state.rollout is not None and state.rollout.release == name:
+        typer.echo(f"on trial, stage {state.rollout.stage + 1}, so far:")
+        typer.echo(table(("measure", "value"), [(k, f"{v:.6g}") for k, v in sorted(trial.items())]))
+    elif judged:
         at_us, event = judged[-1]
         by = f", by {event.deciding}" * bool(event.deciding)
         typer.echo(f"last verdict: {event.verdict}{by}, stage {event.stage + 1}, {rfc3339(at_us)}")
@@ -139,7 +144,7 @@ def diff(first: str, second: str, bundle: BundleOption = None, format: FormatOpt
     """What differs between two releases: steps, digests, thresholds. Ends with 1 when something does."""
     from schemas.plain import to_plain
 
-    state, _ = _known(bundle)
+    state, _, _ = _known(bundle)
     one, other = (state.releases.get(name) or _no_such(name, state) for name in (first, second))
     pins = {
         name: {s.step: f"{s.model}:{s.version} {s.digest}" for s in entry.steps}
@@ -237,10 +242,13 @@ def standing(state: "PipelineReleases", name: str) -> str:
     return f"{found}, verdict {entry.verdict}" if entry.verdict else found
 
 
-def _known(bundle: "Path | None") -> "tuple[PipelineReleases, list[tuple[int, Any]]]":
-    """The pipeline's releases, and every event of theirs with its moment, from the log or a bundle."""
-    from processors.release.state import INITIAL, fold
+def _known(bundle: "Path | None") -> "tuple[PipelineReleases, list[tuple[int, Any]], Mapping[str, float]]":
+    """The pipeline's releases, every event of theirs with its moment, and the numbers of what is on trial, from the log or a
+    bundle."""
+    from processors.lookback.trial import so_far
+    from processors.release.state import INITIAL, SHADOW, fold
     from processors.repeats import Seen, writer_of
+    from processors.rollout import measures
     from schemas.catalogue import RELEASES
     from streams.events import events_of
     from topology.past import open_past, pipeline_of
@@ -252,7 +260,10 @@ def _known(bundle: "Path | None") -> "tuple[PipelineReleases, list[tuple[int, An
             if not seen.is_repeat(event, writer_of(record)):
                 seen, state = seen.with_event(event, writer_of(record)), fold(state, event)
                 events.append((record.appended_at_ms * 1000, event))
-    return state, events
+        plan, trial = settings.rollouts.plan, None
+        if state.rollout is not None:
+            trial = so_far(past, pipeline_of(settings, past), state.rollout, lambda kind: plan(paired=kind == SHADOW))
+    return state, events, measures(trial) if trial is not None else {}
 
 
 def _no_such(name: str, state: "PipelineReleases") -> Any:
