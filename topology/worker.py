@@ -21,6 +21,7 @@ from processors.release.core import PipelineReleases
 from processors.release.follower import ReleaseFollower
 from processors.release.healing import ModelHealer
 from processors.release.loader import ReleaseLoader
+from schemas.catalogue import COMMANDS
 from schemas.errors import ConfigurationError, TransientError
 from streams.fleet import Fleet
 from streams.kafka_groups import KafkaGroups
@@ -114,7 +115,11 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
         beside.append(_watched(keep_snapshots(settings, using, stop), failed))
     if "release" in names:
         beside.append(_watched(_load_releases(settings, using, lambda: follower.current()[0], stop), failed))
-        beside.append(_watched(_heal_models(settings, using, processes, lambda: follower.current()[0], stop), failed))
+
+        def deciding() -> bool:
+            return bool(agents.assigned(COMMANDS, group="release"))
+
+        beside.append(_watched(_heal_models(settings, using, processes, lambda: follower.current()[0], deciding, stop), failed))
     # What was imported and built stays until the end: collections need not walk it, and neither does the exit.
     gc.freeze()
     health.ready = True
@@ -191,9 +196,10 @@ async def _heal_models(
     using: wiring.Clients,
     servers: tuple[TritonProcesses, ...],
     state: Callable[[], PipelineReleases],
+    deciding: Callable[[], bool],
     stop: asyncio.Event,
 ) -> None:
-    """Keep what the inference servers have loaded at work until told to stop."""
+    """Keep what the inference servers have loaded at work until told to stop, in the worker that decides on releases."""
     healer = ModelHealer(
         pipeline=settings.pipeline.name,
         state=state,
@@ -201,5 +207,6 @@ async def _heal_models(
         appender=using.appender,
         schemas=using.schemas,
         clock=system_clock,
+        is_ours=deciding,
     )
     await healer.run(stop)

@@ -50,6 +50,7 @@ class ModelHealer:
 
     Args:
         state: The newest state known.
+        is_ours: Whether it is this worker that looks; of several workers one is enough.
         every_s: Time between two looks at a server.
         keep_loaded: As the loader has it.
     """
@@ -63,6 +64,7 @@ class ModelHealer:
         appender: Appender,
         schemas: Schemas,
         clock: Clock,
+        is_ours: Callable[[], bool] = lambda: True,
         every_s: float = 2.0,
         keep_loaded: int = 4,
     ) -> None:
@@ -72,6 +74,7 @@ class ModelHealer:
         self._appender = appender
         self._schemas = schemas
         self._clock = clock
+        self._is_ours = is_ours
         self._every_s = every_s
         self._keep_loaded = keep_loaded
         self._dead: dict[tuple[str, str], _Death] = {}
@@ -141,7 +144,8 @@ class ModelHealer:
     async def _again_and_again(self, look: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
-                await look()
+                if self._is_ours():
+                    await look()
             except TransientError as error:
                 log.warning("healer waits", error=str(error))
             try:

@@ -1,15 +1,17 @@
 """A model process that is killed, under load: no frame fails, the model is started again, and the log says so."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
 from contextlib import suppress
 
 import pytest
+import tritonclient.grpc as triton
 
 from schemas.catalogue import INFERENCES, RELEASES
-from schemas.events import ModelHealed
+from schemas.events import LoadedModelsDiffered, ModelHealed
 from streams.events import events_of
 from tests.e2e.deployment import R1, Deployment, devices_on_every_partition, outcomes_of, troubles, until
 from triton_models.repository import release_digests
@@ -58,3 +60,27 @@ def test_a_model_process_that_dies_or_freezes_costs_no_frame(running: Deployment
     assert troubles(running) == []
     assert outcomes_of(running).keys() <= {"read", "nothing_read"}
     assert release_digests(running.stack.layout.model_repository, R1) == before
+
+
+@pytest.mark.timeout(120)
+def test_what_somebody_loads_by_hand_is_told_until_it_is_gone(running: Deployment) -> None:
+    """An ensemble that no release names: it is on the log once, by name, and once more when the server agrees with the log again."""
+    repository, name = running.stack.layout.model_repository, "gate_reader_by_hand"
+    config = (repository / R1 / "config.pbtxt").read_text().replace(f'name: "{R1}"', f'name: "{name}"')
+    (repository / name / "1").mkdir(parents=True)
+    (repository / name / "config.pbtxt").write_text(config)
+    (endpoint,) = running.settings.triton.endpoints
+    client = triton.InferenceServerClient(endpoint)
+    try:
+        client.load_model(name)
+        until(lambda: [name in e.unknown for e in differences(running)][-1:] == [True], within_s=30, what="it is told")
+        client.unload_model(name)
+        until(lambda: name not in differences(running)[-1].unknown, within_s=30, what="it is told that it is gone")
+    finally:
+        client.close()
+        shutil.rmtree(repository / name)
+    assert sum(name in e.unknown for e in differences(running)) == 1
+
+
+def differences(deployment: Deployment) -> list[LoadedModelsDiffered]:
+    return [e for e in said(deployment, LoadedModelsDiffered) if isinstance(e, LoadedModelsDiffered)]

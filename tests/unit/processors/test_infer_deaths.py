@@ -125,12 +125,14 @@ def test_a_death_spends_no_attempt_of_a_frame() -> None:
     """A process that somebody killed twice: the frame is read, and its attempt is its first."""
 
     async def test() -> None:
-        bench = Bench()
-        reading = asyncio.create_task(bench.read(FINE))
-        for at_s in (0.1, 3.35):
-            asyncio.get_running_loop().call_later(at_s, bench.server.kill)
-        answered = await reading
-        assert (type(answered), answered.called.attempts, bench.server.deaths) == (Answered, 1, 2)
+        for heal_s, again_s in ((3.0, 3.35), (0.0, 0.2)):
+            bench = Bench()
+            bench.server.heal_s = heal_s
+            reading = asyncio.create_task(bench.read(FINE))
+            for at_s in (0.1, again_s):
+                asyncio.get_running_loop().call_later(at_s, bench.server.kill)
+            answered = await reading
+            assert (type(answered), answered.called.attempts, bench.server.deaths) == (Answered, 1, 2)
 
     on(test)
 
@@ -140,16 +142,15 @@ def test_a_release_on_trial_that_kills_the_model_is_not_asked_again_for_the_fram
 
     async def test() -> None:
         arm = RolloutArm(rollout_id="x", kind="canary", stage=0, arm="candidate")
-        bench = Bench(replace(R1, release="r2", rollout=arm, instead=R1))
-        asyncio.get_running_loop().call_later(0.1, bench.server.kill)
-        both = await bench.read(FINE)
-        assert isinstance(both, ReadInstead)
-        assert (type(both.outcome), both.candidate.error_class, both.candidate.step) == (
-            Answered,
-            "model_process_died",
-            "recognizer",
-        )
-        assert bench.server.deaths == 1
+        for heal_s in (3.0, 0.0):
+            bench = Bench(replace(R1, release="r2", rollout=arm, instead=R1))
+            bench.server.heal_s = heal_s
+            asyncio.get_running_loop().call_later(0.1, bench.server.kill)
+            both = await bench.read(FINE)
+            assert isinstance(both, ReadInstead)
+            candidate = both.candidate
+            assert (type(both.outcome), candidate.error_class, candidate.step) == (Answered, "model_process_died", "recognizer")
+            assert bench.server.deaths == 1
 
     on(test)
 

@@ -15,6 +15,7 @@ from schemas.events import (
     ModelHealed,
     PromoteRelease,
     RegisterRelease,
+    ReportLoadedModels,
     ReportReleaseLoaded,
 )
 from schemas.types import EventId, ReleaseStep
@@ -37,6 +38,7 @@ class Server:
         self.refuses = False
         self.is_away = False
         self.is_busy_for = 0
+        self.says_otherwise = 0
         self.healed: list[str] = []
         self.probes = 0
 
@@ -60,6 +62,9 @@ class Server:
 
     async def loaded(self) -> frozenset[str]:
         self._answer()
+        if self.says_otherwise:
+            self.says_otherwise -= 1
+            return frozenset()
         return self.names
 
     def _answer(self) -> None:
@@ -204,6 +209,7 @@ def test_a_difference_is_told_when_it_lasts_and_again_when_it_is_over() -> None:
     async def test() -> None:
         one = Server(ONE)
         bench = Bench(one, workers=2)
+        one.says_otherwise = 1
         await asyncio.sleep(10)
         assert bench.said(LoadedModelsDiffered) == []
         one.names = frozenset({"stranger"})
@@ -217,6 +223,16 @@ def test_a_difference_is_told_when_it_lasts_and_again_when_it_is_over() -> None:
         await bench.stop()
 
     on(test)
+
+
+def test_what_two_workers_tell_of_a_difference_at_once_is_one_event() -> None:
+    """Whoever decides knows what was told."""
+    told = ReportLoadedModels(
+        command_id=EventId("c"), pipeline="gate", endpoint=ONE, missing=("r1",), unknown=(), issued_at_us=AT_US
+    )
+    first = core.decide(core.INITIAL, told, cause(0, COMMANDS))
+    assert len(first) == 1
+    assert core.decide(core.fold_all(first, core.INITIAL), told, cause(1, COMMANDS)) == ()
 
 
 def test_members_of_a_release_are_not_unknown_and_what_a_server_never_had_is_not_missing() -> None:
