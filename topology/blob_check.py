@@ -110,6 +110,8 @@ def _of_models(log: EventLog, schemas: Schemas) -> Iterator[BlobRef]:
         for _, event in events_of(log, schemas, RELEASES, partition):
             if isinstance(event, ModelRegistered):
                 yield from (file.blob for file in event.files)
+                if event.configuration is not None:
+                    yield event.configuration.blob
 
 
 def _order_of(frame: FrameRef, orders: tuple[Order, ...]) -> Order | None:

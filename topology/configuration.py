@@ -127,7 +127,10 @@ def stack_layer(home: Path) -> dict[str, Any]:
     plan = read_plan(layout.plan_file)
     if plan is None or state is None or not state.is_supervised:
         return {}
-    return {**as_settings(plan.endpoints), **ours.as_settings(plan.ports)}
+    layer = {**as_settings(plan.endpoints), **ours.as_settings(plan.ports)}
+    if "triton" in layer:
+        layer["triton"] = {**layer["triton"], "repository": str(layout.model_repository)}
+    return layer
 
 
 def as_settings(endpoints: Endpoints) -> dict[str, Any]:

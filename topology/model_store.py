@@ -6,12 +6,13 @@ asked for, each file and the whole verified, also when it lay in the cache alrea
 Next: `reading` runs what was fetched; `hindsight models` lists what is there.
 """
 
+import hashlib
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from processors.release.core import model_name
@@ -19,7 +20,7 @@ from schemas.catalogue import RELEASES
 from schemas.errors import BlobGoneError, ContractError, DigestError
 from schemas.events import ModelRegistered, RegisterModel
 from schemas.model_files import digest_of, problem_with
-from schemas.types import ModelFile, ReleaseStep
+from schemas.types import BlobRef, ModelFile, ReleaseStep
 from streams.events import events_of
 from streams.past import Past
 from streams.ports import BlobStore
@@ -33,11 +34,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelVersion:
-    """A model version on disk: `folder` holds everything that its digest covers."""
+    """A model version on disk: `folder` holds everything that its digest covers; `configuration` is canonical text."""
 
     model: str
     version: int
     folder: Path
+    configuration: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
 def store_files(folder: Path, blobs: BlobStore) -> tuple[ModelFile, ...]:
@@ -56,6 +60,11 @@ def store_files(folder: Path, blobs: BlobStore) -> tuple[ModelFile, ...]:
     return files
 
 
+def store_configuration(text: str | None, blobs: BlobStore) -> ModelFile | None:
+    """Put a model's configuration into the blob store."""
+    return None if text is None else ModelFile(path="config.pbtxt", blob=blobs.put(text.encode(), "text/plain"))
+
+
 def register(
     settings: Settings, versions: tuple[ModelVersion, ...], *, reason: str, say: Say, timeout_s: float, again: bool = False
 ) -> None:
@@ -71,13 +80,14 @@ def register(
     from topology import wiring
     from triton_models.digest import model_digest
 
-    blobs, known = wiring.blob_store(settings), commands.releases_now(settings).models
+    blobs, now = wiring.blob_store(settings), commands.releases_now(settings)
     for version in versions:
         name = f"{version.model}:{version.version}"
-        is_known = name in known and version.folder.is_dir() and known[name] == model_digest(version.folder)
+        is_known = name in now.models and version.folder.is_dir() and now.models[name] == model_digest(version.folder)
         if is_known and not again:
             continue
-        files = store_files(version.folder, blobs)
+        files, configuration = store_files(version.folder, blobs), store_configuration(version.configuration, blobs)
+        is_same = configuration is None or now.configurations.get(version.model) in (None, configuration.blob.sha256)
         command = RegisterModel(
             command_id=commands.new_command_id(),
             pipeline=settings.pipeline.name,
@@ -88,8 +98,11 @@ def register(
             issued_by=commands.who(),
             reason=reason,
             issued_at_us=system_clock(),
+            configuration=configuration,
+            metrics=version.metrics,
+            lineage=version.lineage,
         )
-        if is_known:
+        if is_known and is_same:
             say(f"{name} was registered before; its {len(files)} files are stored again")
             continue
         try:
@@ -98,6 +111,27 @@ def register(
         except commands.CommandRefusedError as refused:
             if refused.refusal != "already_registered":  # somebody was quicker
                 raise
+
+
+def hold_new(settings: Settings, versions: tuple[ModelVersion, ...]) -> None:
+    """Refuse what is registered otherwise before anything is tried or stored; the release processor has the last word.
+
+    Raises:
+        ContractError: a version is registered with other files, or its model with another configuration.
+    """
+    from triton_models.digest import model_digest
+
+    now = commands.releases_now(settings)
+    for version in versions:
+        name, digest = f"{version.model}:{version.version}", model_digest(version.folder)
+        if now.models.get(name, digest) != digest:
+            told = f"{name} is registered with the digest {now.models[name]}, not {digest}; a model version never changes"
+            raise ContractError(f"refused (registered_otherwise): {told}", do="give it a new version")
+        known = now.configurations.get(version.model)
+        own = None if version.configuration is None else hashlib.sha256(version.configuration.encode()).hexdigest()
+        if known is not None and own is not None and known != own:
+            told = f"{version.model} is registered with another configuration, and all versions of a name share one"
+            raise ContractError(f"refused (registered_otherwise): {told}", do="give it another name")
 
 
 def registered(past: Past, pipeline: str) -> Iterator[ModelRegistered]:
@@ -123,10 +157,10 @@ class ModelCache:
         self, folder: Path, blobs: BlobStore, known: Mapping[str, ModelRegistered], *, trusted: bool, beside: Path
     ) -> None:
         self._folder = folder
-        self._blobs = blobs
+        self.blobs = blobs
         self._known = known
-        self._trusted = trusted
-        self._beside = beside
+        self.trusted = trusted
+        self.beside = beside
 
     def folder_of(self, step: ReleaseStep) -> Path:
         """A folder with exactly the files that the step's digest names.
@@ -142,7 +176,7 @@ class ModelCache:
             if is_whole(target, step.digest):
                 return target
             shutil.rmtree(target)  # somebody changed it; what is stored is the truth
-        if not self._trusted:
+        if not self.trusted:
             return self._own(step)
         if step.digest not in self._known:
             raise BlobGoneError(
@@ -151,8 +185,12 @@ class ModelCache:
             )
         return self._fetched(step, target)
 
+    def known(self, digest: str) -> ModelRegistered | None:
+        """What was announced of a digest."""
+        return self._known.get(digest)
+
     def _own(self, step: ReleaseStep) -> Path:
-        own = self._beside / step.model / str(step.version)
+        own = self.beside / step.model / str(step.version)
         if own.is_dir() and is_whole(own, step.digest):
             return own
         raise ContractError(
@@ -179,21 +217,31 @@ class ModelCache:
         if (problem := problem_with(event.files)) is not None:
             raise ContractError(f"{model_name(event)} cannot be fetched: {problem}")
         for file in event.files:
-            try:
-                content = self._blobs.get(file.blob)
-            except BlobGoneError as error:
-                raise BlobGoneError(f"file {file.path} of {model_name(event)} is gone: {error}", do=error.do) from error
-            except DigestError as error:
-                raise DigestError(
-                    f"file {file.path} of {model_name(event)} was changed in the blob store: {error}",
-                    do="register the model version again from its own files; the store heals",
-                ) from error
+            content = content_of(file.blob, f"file {file.path} of {model_name(event)}", self.blobs)
             path = folder / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         # A plain file where Python would keep compiled files, which no digest covers.
         for sources in {folder, *(path.parent for path in folder.rglob("*.py"))}:
             (sources / "__pycache__").touch()
+
+
+def content_of(blob: BlobRef, what: str, blobs: BlobStore) -> bytes:
+    """One blob that belongs to a model version.
+
+    Raises:
+        BlobGoneError: it is gone.
+        DigestError: it was changed in the store.
+    """
+    try:
+        return blobs.get(blob)
+    except BlobGoneError as error:
+        raise BlobGoneError(f"{what} is gone: {error}", do=error.do) from error
+    except DigestError as error:
+        raise DigestError(
+            f"{what} was changed in the blob store: {error}",
+            do="register the model version again from its own files; the store heals",
+        ) from error
 
 
 def is_whole(folder: Path, digest: str) -> bool:

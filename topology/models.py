@@ -76,9 +76,16 @@ def changed_since_pinned(home: Path, steps: Iterable[ReleaseStep]) -> tuple[tupl
 
 def release_versions(home: Path, release: str) -> tuple[ModelVersion, ...]:
     """The model versions that a release pins, with their folders."""
+    from topology.configured import generated_configuration
+
     repository = Layout(home).model_repository
     return tuple(
-        ModelVersion(model=model, version=version, folder=repository / model / str(version))
+        ModelVersion(
+            model=model,
+            version=version,
+            folder=repository / model / str(version),
+            configuration=generated_configuration(repository / model / str(version), model=model),
+        )
         for _, model, version, _ in release_steps(home, release)
     )
 

@@ -17,6 +17,7 @@ from schemas.types import ReleaseStep
 from streams.past import Past
 from streams.ports import Answer, Form, Models, Reader
 from topology.configuration import Configuration
+from topology.configured import runs_in_process, trusted_configuration
 from topology.model_store import ModelCache, registered
 from topology.past import pipeline_of
 from topology.private_triton import PrivateTriton
@@ -37,13 +38,14 @@ def open_models(
     """Models of the pipeline's past releases, for as long as the block runs.
 
     Args:
+        runner: Where they run. Models that bring no source of a step run on a server whatever is asked for.
         trusted: Whether model files may be taken from `past`; otherwise only those that this machine had before.
     """
     known = {event.digest: event for event in registered(past, pipeline_of(configuration.settings, past))}
     layout = Layout(configuration.home)
     cache = ModelCache(layout.home / "models", past.blobs, known, trusted=trusted, beside=layout.model_repository)
     with tempfile.TemporaryDirectory(prefix="hindsight-models-") as folder, ExitStack() as opened:
-        if runner == "triton":
+        if runner == "triton" or not all(runs_in_process(event) for event in known.values()):
             yield opened.enter_context(TritonModels(cache, Path(folder)))
         else:
             yield InProcessModels(cache, Path(folder))
@@ -110,7 +112,16 @@ class TritonModels:
     def _start(self, steps: tuple[ReleaseStep, ...], form: Form) -> PrivateTriton:
         place = self._folder / str(len(list(self._folder.iterdir())))
         repository = _repository(self._cache, steps, place / "repository")
-        return PrivateTriton(repository, steps, threads=form.threads, folder=place)
+        return PrivateTriton(
+            repository, steps, threads=form.threads, folder=place, configurations=_configurations(self._cache, steps)
+        )
+
+
+def _configurations(cache: ModelCache, steps: tuple[ReleaseStep, ...]) -> Mapping[str, str]:
+    """Configurations that the models were registered with, by the model's name."""
+    known = [event for step in steps if (event := cache.known(step.digest)) is not None]
+    found = {event.model: trusted_configuration(event, cache) for event in known if not runs_in_process(event)}
+    return {model: text for model, text in found.items() if text is not None}
 
 
 def _repository(cache: ModelCache, steps: tuple[ReleaseStep, ...], folder: Path) -> Path:

@@ -116,13 +116,15 @@ class TritonSettings(Group):
     """Triton Inference Server: gRPC endpoints that share the frames, and are passed over while they are away.
 
     `timeout_s` covers one try of a frame, whatever is asked in it. After `hedge_after_s` without an answer another endpoint is
-    asked beside; 0 never does.
+    asked beside; 0 never does. `repository` is the folder that they serve models from, as a worker sees it: it is filled with
+    what is registered. Without one, whoever runs Triton fills it.
     """
 
     endpoints: HostsAndPorts = ("127.0.0.1:18001",)
     timeout_s: Seconds = 30.0
     calls_per_endpoint: Annotated[int, Field(ge=1, le=1024)] = 4
     hedge_after_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    repository: str = ""
 
 
 class GatewaySettings(Group):

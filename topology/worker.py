@@ -33,6 +33,7 @@ from topology import processing, wiring
 from topology.agents import Agents
 from topology.caught_up import keep_caught_up
 from topology.checks import keep_checking
+from topology.filling import filled
 from topology.health import Health
 from topology.lag import measure_lag
 from topology.settings import Settings
@@ -177,7 +178,8 @@ async def _load_releases(
     settings: Settings, using: wiring.Clients, state: Callable[[], PipelineReleases], stop: asyncio.Event
 ) -> None:
     """Keep the inference servers as the log says until told to stop."""
-    servers = tuple(TritonModels(endpoint) for endpoint in settings.triton.endpoints)
+    tritons = tuple(TritonModels(endpoint) for endpoint in settings.triton.endpoints)
+    servers = filled(settings, using, tritons, state)
     loader = ReleaseLoader(
         pipeline=settings.pipeline.name,
         state=state,
@@ -187,8 +189,8 @@ async def _load_releases(
         clock=system_clock,
     )
     await loader.run(stop)
-    for server in servers:
-        await server.close()
+    for triton in tritons:
+        await triton.close()
 
 
 async def _heal_models(

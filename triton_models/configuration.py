@@ -23,7 +23,8 @@ from typing import Literal
 
 from schemas.errors import ConfigurationError
 
-from .wiring import LAST_STEP, STEPS, TensorSpec, step_inputs, step_outputs
+from .ensemble import Member, ensemble_text, tensors_text
+from .wiring import STEPS, TensorSpec, report_name, step_inputs, step_outputs
 
 Variant = Literal["cpu", "gpu"]
 
@@ -64,7 +65,7 @@ def model_config(step: str, *, model: str, versions: tuple[int, ...], threads: i
         inputs = (TensorSpec(name="IMAGE", data_type="TYPE_UINT8", dims=(-1,)),)
         outputs = tuple(TensorSpec(name=o.name, data_type=o.data_type, dims=o.dims[1:]) for o in outputs)
     lines = [f'name: "{model}"', _GPU_BACKENDS[step] if native else 'backend: "python"', f"max_batch_size: {batch}"]
-    lines += [_tensors("input", inputs), _tensors("output", outputs)]
+    lines += [tensors_text("input", inputs), tensors_text("output", outputs)]
     lines.append(f"version_policy {{ specific {{ versions: [ {', '.join(map(str, versions))} ] }} }}")
     lines.append(f"instance_group [ {{ kind: {'KIND_GPU' if native else 'KIND_CPU'} count: 1 }} ]")
     if not native:
@@ -81,7 +82,6 @@ def ensemble_config(name: str, steps: tuple[StepPin, ...], *, variant: Variant =
         steps: One pin for each step of `wiring.STEPS`, in that order.
     Raises:
         ConfigurationError: A step is missing, unknown or out of order, or a version is not positive.
-    Source: Triton's ModelEnsembling; a batched ensemble fails on frames with no crops, hence max_batch_size 0.
     """
     if tuple(pin.step for pin in steps) != tuple(STEPS):
         raise ConfigurationError(
@@ -95,11 +95,8 @@ def ensemble_config(name: str, steps: tuple[StepPin, ...], *, variant: Variant =
     if variant == "gpu":
         image = TensorSpec(name="IMAGE", data_type="TYPE_UINT8", dims=(1, -1))
     parameters = TensorSpec(name="PARAMETERS", data_type="TYPE_STRING", dims=(1,))
-    lines = [f'name: "{name}"', 'platform: "ensemble"', "max_batch_size: 0"]
-    lines += [_tensors("input", (image, parameters)), _tensors("output", step_outputs(LAST_STEP))]
-    lines.append("version_policy { specific { versions: [ 1 ] } }")
-    lines.append("ensemble_scheduling { step [\n" + ",\n".join(_step(pin, variant) for pin in steps) + "\n] }")
-    return "\n".join(lines) + "\n"
+    members = tuple(_member(pin, variant) for pin in steps)
+    return ensemble_text(name, members, given=(image, parameters))
 
 
 def reporting_steps(variant: Variant) -> tuple[str, ...]:
@@ -107,20 +104,8 @@ def reporting_steps(variant: Variant) -> tuple[str, ...]:
     return tuple(step for step in STEPS if variant == "cpu" or step not in _GPU_BACKENDS)
 
 
-def _step(pin: StepPin, variant: Variant) -> str:
-    silent = {f"REPORT_{step.upper()}" for step in STEPS} - {f"REPORT_{s.upper()}" for s in reporting_steps(variant)}
-    lines = [f'  {{ model_name: "{pin.model}" model_version: {pin.version}']
-    for direction, tensors in (("input", step_inputs(pin.step)), ("output", step_outputs(pin.step))):
-        names = [tensor.name for tensor in tensors if tensor.name not in silent]
-        lines += [f'    {direction}_map {{ key: "{name}" value: "{name}" }}' for name in names]
-    return "\n".join(lines) + " }"
-
-
-def _tensors(direction: str, tensors: tuple[TensorSpec, ...]) -> str:
-    return f"{direction} [\n" + ",\n".join(_tensor(tensor) for tensor in tensors) + "\n]"
-
-
-def _tensor(tensor: TensorSpec) -> str:
-    dims = ", ".join(map(str, tensor.dims))
-    optional = " optional: true" if tensor.optional else ""
-    return f'  {{ name: "{tensor.name}" data_type: {tensor.data_type} dims: [ {dims} ]{optional} }}'
+def _member(pin: StepPin, variant: Variant) -> Member:
+    reports = reporting_steps(variant)
+    silent = {report_name(step) for step in STEPS if step not in reports}
+    outputs = tuple(tensor for tensor in step_outputs(pin.step) if tensor.name not in silent)
+    return Member(step=pin.step, model=pin.model, version=pin.version, inputs=step_inputs(pin.step), outputs=outputs)

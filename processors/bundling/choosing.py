@@ -128,7 +128,8 @@ class Choosing:
         if isinstance(event, ReleaseRegistered):
             self._pinned |= {step.digest for step in event.steps}
         elif isinstance(event, ModelRegistered):
-            files = tuple(file.blob for file in event.files)
+            configuration = () if event.configuration is None else (event.configuration.blob,)
+            files = (*(file.blob for file in event.files), *configuration)
             self._registered[event.digest] = Model(name=event.model, version=event.version, digest=event.digest, files=files)
 
     def _note_letter(self, letter: Record) -> None:

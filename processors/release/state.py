@@ -45,6 +45,8 @@ class ReleaseEntry:
     parameters: Mapping[str, float]
     registered_at_us: int
     registered_by: str
+    parameters_least: Mapping[str, float] = field(default_factory=dict)
+    parameters_most: Mapping[str, float] = field(default_factory=dict)
     loaded_on: tuple[str, ...] = ()
     load_error: str = ""
     verdict: str = ""
@@ -89,10 +91,11 @@ class Difference:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineReleases:
     """State of one pipeline. `parameters` are thresholds changed by hand; they hold over a release's own. `models` are the
-    digests of the model versions whose files are kept, by "model:version". `earlier` are the releases that read before, the
-    latest first. `revision` counts decisions, so that a command can say which state it was made for. `differences` are those of
-    the inference servers that do not have what they should, by endpoint; `healed_at_us` says when a model there was last started
-    anew, by "endpoint model"."""
+    digests of the model versions whose files are kept, by "model:version", and `configurations` those of their
+    configurations, by the model's name: all versions share one. `earlier` are the releases that read before, the latest first.
+    `revision` counts decisions, so that a command can say which state it was made for. `differences` are those of the inference
+    servers that do not have what they should, by endpoint; `healed_at_us` says when a model there was last started anew, by
+    "endpoint model"."""
 
     releases: Mapping[str, ReleaseEntry] = field(default_factory=dict)
     in_force: str | None = None
@@ -103,6 +106,7 @@ class PipelineReleases:
     pending: Pending | None = None
     parameters: Mapping[str, float] = field(default_factory=dict)
     models: Mapping[str, str] = field(default_factory=dict)
+    configurations: Mapping[str, str] = field(default_factory=dict)
     rollout: Rollout | None = None
     earlier: tuple[str, ...] = ()
     revision: int = 0
@@ -157,13 +161,17 @@ def place_of(event: ModelHealed | ReportModelHealed) -> str:
 def _folded(state: PipelineReleases, event: Any) -> PipelineReleases:
     match event:
         case ModelRegistered():
-            return replace(state, models={**state.models, model_name(event): event.digest})
+            own = {} if event.configuration is None else {event.model: event.configuration.blob.sha256}
+            models = {**state.models, model_name(event): event.digest}
+            return replace(state, models=models, configurations={**state.configurations, **own})
         case ReleaseRegistered():
             entry = ReleaseEntry(
                 steps=event.steps,
                 parameters=event.parameters,
                 registered_at_us=event.registered_at_us,
                 registered_by=event.issued_by,
+                parameters_least=event.parameters_least,
+                parameters_most=event.parameters_most,
             )
             return replace(state, releases={**state.releases, event.release: entry})
         case ReleaseLoaded() | ReleaseLoadFailed() if event.release in state.releases:

@@ -99,7 +99,7 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 initial=release.INITIAL,
                 key=lambda e: str(e.pipeline),
                 fold=release.fold,
-                version=2,
+                version=3,
             ),
         )
     }

@@ -6,7 +6,7 @@ means. A test holds the two together, field by field.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.types import DeviceId, EventId, Gate, ModelFile, ReleaseStep
 
@@ -15,7 +15,7 @@ from schemas.types import DeviceId, EventId, Gate, ModelFile, ReleaseStep
 class RegisterModel:
     """Ask that a model version become known; its files are in the blob store already.
 
-    Avro: hindsight.commands.RegisterModel v1.
+    Avro: hindsight.commands.RegisterModel v2.
     """
 
     command_id: EventId
@@ -27,11 +27,14 @@ class RegisterModel:
     issued_by: str
     reason: str
     issued_at_us: int
+    configuration: ModelFile | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterRelease:
-    """Ask that a release become known. Avro: hindsight.commands.RegisterRelease v1."""
+    """Ask that a release become known. Avro: hindsight.commands.RegisterRelease v2."""
 
     command_id: EventId
     pipeline: str
@@ -41,6 +44,8 @@ class RegisterRelease:
     issued_by: str
     reason: str
     issued_at_us: int
+    parameters_least: Mapping[str, float] = field(default_factory=dict)
+    parameters_most: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,14 @@ means. A test holds the two together, field by field.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas.types import EventId, Gate, ModelFile, ReleaseStep, SourcePosition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRegistered:
-    """A model version is known, by digest. Avro: hindsight.releases.ModelRegistered v1."""
+    """A model version is known, by digest. Avro: hindsight.releases.ModelRegistered v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -24,11 +24,14 @@ class ModelRegistered:
     issued_by: str
     reason: str
     registered_at_us: int
+    configuration: ModelFile | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseRegistered:
-    """A release is known: every step pinned. Avro: hindsight.releases.ReleaseRegistered v1."""
+    """A release is known: every step pinned. Avro: hindsight.releases.ReleaseRegistered v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -39,6 +42,8 @@ class ReleaseRegistered:
     issued_by: str
     reason: str
     registered_at_us: int
+    parameters_least: Mapping[str, float] = field(default_factory=dict)
+    parameters_most: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ def test_a_model_process_that_dies_or_freezes_costs_no_frame(running: Deployment
 
 @pytest.mark.timeout(120)
 def test_what_somebody_loads_by_hand_is_told_until_it_is_gone(running: Deployment) -> None:
-    """An ensemble that no release names: it is on the log once, by name, and once more when the server agrees with the log again."""
+    """An ensemble that no release names: it is on the log once, by name, and once more when server and log agree again."""
     repository, name = running.stack.layout.model_repository, "gate_reader_by_hand"
     config = (repository / R1 / "config.pbtxt").read_text().replace(f'name: "{R1}"', f'name: "{name}"')
     (repository / name / "1").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """`hindsight models`: model versions by their content: register, list, show."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,31 +12,38 @@ from topology.cli.tables import Format, as_json, bytes_in_words, table
 
 def register(app: typer.Typer) -> None:
     models = typer.Typer(help="Model versions: their files, kept by digest.", no_args_is_help=True)
-    models.command("register", epilog="Example: hindsight models register repository/detection/3 --name detection --version 3")(
-        register_model
-    )
+    models.command("register", epilog="Example: hindsight models register people --name people --metrics m.json")(register_model)
     models.command("list", epilog="Example: hindsight models list --format json")(list_models)
     models.command(epilog="Example: hindsight models show detection:3")(show)
     app.add_typer(models, name="models")
 
 
 def register_model(
-    folder: Annotated[Path, typer.Argument(help="Folder of one model version, with everything that decides its answer.")],
+    folder: Annotated[Path, typer.Argument(help="A model's folder, with config.pbtxt and numbered versions; or one version's.")],
     name: Annotated[str, typer.Option(help="The model's name in the inference server.")],
-    version: Annotated[int, typer.Option(min=1, help="Its version.")],
+    version: Annotated[int | None, typer.Option(min=1, help="Only this version; all that lie there when not given.")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="JSON file of numbers that were measured of it.")] = None,
+    lineage: Annotated[Path | None, typer.Option(help="JSON file of where it comes from: dataset, commit, parent.")] = None,
+    no_trial: Annotated[bool, typer.Option("--no-trial", help="Don't load it in a Triton first; the record says so.")] = False,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     wait: Annotated[float, typer.Option(help="Seconds to wait for the outcome.")] = 30.0,
 ) -> None:
-    """Store a model version's files by their content, and announce them.
+    """Check a model, load it on trial, store its files by their content, and announce it.
 
     With the same files again nothing new is announced, and what was damaged in the store is mended. A version never
-    changes: with other files it is refused, and the command ends with 1.
+    changes: with other files or another configuration it is refused, and the command ends with 1.
     """
-    from topology import model_store
+    from topology import model_store, offered
     from topology.configuration import load
 
-    versions = (model_store.ModelVersion(model=name, version=version, folder=folder),)
-    model_store.register(load().settings, versions, reason=reason, say=typer.echo, timeout_s=wait, again=True)
+    versions = offered.offered(folder, model=name, version=version)
+    measured = offered.read_metrics(metrics) if metrics is not None else {}
+    comes_from = offered.read_lineage(lineage) if lineage is not None else {}
+    told = tuple(replace(one, metrics=measured, lineage=comes_from) for one in versions)
+    settings = load().settings
+    model_store.hold_new(settings, told)
+    tried = offered.tried(told, say=typer.echo, why_not="--no-trial was given" if no_trial else "")
+    model_store.register(settings, tried, reason=reason, say=typer.echo, timeout_s=wait, again=True)
 
 
 def list_models(bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:

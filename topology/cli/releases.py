@@ -1,5 +1,6 @@
 """`hindsight releases`: register, list, show, diff, history, and who was in production at a moment; `rollouts` changes it."""
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,33 +33,36 @@ def register(app: typer.Typer) -> None:
     app.add_typer(releases, name="releases")
 
 
-def register_release(name: str, reason: Reason = "", wait: Wait = 30.0) -> None:
-    """Register a release of the built model repository: each step pinned to a version and a digest.
+def register_release(
+    name: str,
+    step: Annotated[
+        list[str] | None,
+        typer.Option(help="A registered model that does a step: people:1, or detection=people:1; may be repeated."),
+    ] = None,
+    parameter: Annotated[list[str] | None, typer.Option(help="A parameter, such as threshold=0.5; may be repeated.")] = None,
+    limits: Annotated[
+        list[str] | None,
+        typer.Option(help="What a parameter may be, such as speed=0..80; without, it is greater than 0 and less than 1."),
+    ] = None,
+    reason: Reason = "",
+    wait: Wait = 30.0,
+) -> None:
+    """Register a release: each step pinned to a version and a digest.
 
-    The files of its models are stored and registered first, so that it can be read with again when they are gone here.
+    With --step, of any registered models, whose tensors join the steps by their names. Without, one of the reference
+    pipeline's built model repository, whose models are registered first.
     """
-    from schemas.events import RegisterRelease, ReleaseRegistered
-    from schemas.types import ReleaseStep
-    from streams.records import system_clock
-    from topology import commands, model_store
-    from topology.models import release_parameters, release_steps, release_versions
+    from topology import registering
+    from topology.configuration import load
 
-    configuration = _configuration()
-    settings = configuration.settings
-    model_store.register(
-        settings, release_versions(configuration.home, name), reason=f"release {name}", say=typer.echo, timeout_s=wait
-    )
-    command = RegisterRelease(
-        command_id=commands.new_command_id(),
-        pipeline=settings.pipeline.name,
-        release=name,
-        steps=tuple(ReleaseStep(step=s, model=m, version=v, digest=d) for s, m, v, d in release_steps(configuration.home, name)),
-        parameters=release_parameters(),
-        issued_by=commands.who(),
-        reason=reason,
-        issued_at_us=system_clock(),
-    )
-    commands.send(settings, command, until=lambda e: isinstance(e, ReleaseRegistered) and e.release == name, timeout_s=wait)
+    configuration = load()
+    if step:
+        release = registering.release_of(configuration.settings, name, step, parameter or (), limits or ())
+    elif parameter or limits:
+        raise typer.BadParameter("goes with --step", param_hint="--parameter and --limits")
+    else:
+        release = registering.reference_release(configuration, name, say=typer.echo, timeout_s=wait)
+    registering.register_release(configuration.settings, release, reason=reason, timeout_s=wait)
     typer.echo(f"{name} is registered; the loader loads it now")
 
 
@@ -70,9 +74,14 @@ def threshold(name: str, value: float, reason: Reason = "", wait: Wait = 30.0) -
     from streams.records import system_clock
     from topology import commands
 
-    if wrong := wrong_values({name: value}):
-        raise ContractError(wrong, do="give another value; `hindsight releases list --format json` shows the present ones")
+    if not math.isfinite(value):
+        raise ContractError(wrong_values({name: value}), do="give a number")
     settings = _settings()
+    state = commands.releases_now(settings)
+    limits = state.releases[state.in_force] if state.in_force is not None else None
+    least, most = (limits.parameters_least, limits.parameters_most) if limits is not None else ({}, {})
+    if wrong := wrong_values({name: value}, least=least, most=most):
+        raise ContractError(wrong, do="give another value; `hindsight releases list --format json` shows the present ones")
     command = ChangeThreshold(
         command_id=commands.new_command_id(),
         pipeline=settings.pipeline.name,
@@ -81,7 +90,7 @@ def threshold(name: str, value: float, reason: Reason = "", wait: Wait = 30.0) -
         issued_by=commands.who(),
         reason=reason,
         issued_at_us=system_clock(),
-        expected_revision=commands.releases_now(settings).revision,
+        expected_revision=state.revision,
     )
     event = commands.send(
         settings, command, until=lambda e: isinstance(e, ThresholdChanged) and e.name == name and e.value == value, timeout_s=wait

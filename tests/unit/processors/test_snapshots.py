@@ -258,6 +258,6 @@ PINNED = {
     "device_frames": (1, "b3b363b23f5bd4e7"),
     "device_results": (2, "efa0072fb7a576b8"),
     "frame_outcomes": (1, "42cc201a775305a8"),
-    "releases": (2, "a908103603bb90cb"),
+    "releases": (3, "3509f47101d88774"),
     "results_by_frame": (2, "5210aea91bb66518"),
 }

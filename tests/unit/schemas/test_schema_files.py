@@ -61,6 +61,8 @@ def record_differences(cls: Any, avro: Any, path: str, names: dict[str, Any]) ->
     for field, other in zip(fields(cls), avro["fields"], strict=True):
         where = f"{path}.{field.name}"
         ours = [_in_json(field.default)] if field.default is not MISSING else []
+        if field.default_factory is not MISSING:
+            ours = [field.default_factory()]
         if ours != [other[name] for name in ("default",) if name in other]:
             yield f"{where}: the default of one is not the default of the other"
         yield from differences(hints[field.name], other["type"], where, names)

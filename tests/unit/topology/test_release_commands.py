@@ -9,9 +9,9 @@ from schemas.errors import ContractError
 from topology.cli import build_app
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "0", "1", "60"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_threshold_that_is_none_is_not_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str) -> None:
-    """Whoever types 60 for 0.6 hears at once what a threshold is, with no worker and no broker running."""
+    """What is no number is told at once, with no worker and no broker running; what it may be is the release's to say."""
     monkeypatch.setenv("HINDSIGHT_HOME", str(tmp_path))
     monkeypatch.setenv("HINDSIGHT_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
     asked = CliRunner().invoke(build_app(), ["releases", "threshold", "text_confidence", value])
