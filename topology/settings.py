@@ -124,6 +124,7 @@ class TritonSettings(Group):
     timeout_s: Seconds = 30.0
     calls_per_endpoint: Annotated[int, Field(ge=1, le=1024)] = 4
     hedge_after_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    releases_loaded: Annotated[int, Field(ge=2, le=1000)] = 4
     repository: str = ""
 
 

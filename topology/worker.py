@@ -187,6 +187,7 @@ async def _load_releases(
         appender=using.appender,
         schemas=using.schemas,
         clock=system_clock,
+        keep_loaded=settings.triton.releases_loaded,
     )
     await loader.run(stop)
     for triton in tritons:
