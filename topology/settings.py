@@ -117,8 +117,8 @@ class TritonSettings(Group):
 
     `timeout_s` covers one try of a frame, whatever is asked in it. After `hedge_after_s` without an answer another endpoint is
     asked beside; 0 never does. `repository` is the folder that they serve models from, as a worker sees it: it is filled with
-    what is registered. Without one, whoever runs Triton fills it. `releases_loaded` stay loaded: the one in force, the one before, those that
-    wait or are on trial, and the newest.
+    what is registered. Without one, whoever runs Triton fills it. `releases_loaded` stay loaded: the one in force, the one
+    before, those that wait or are on trial, and the newest.
     """
 
     endpoints: HostsAndPorts = ("127.0.0.1:18001",)
