@@ -113,25 +113,19 @@ def register(
                 raise
 
 
-def hold_new(settings: Settings, versions: tuple[ModelVersion, ...]) -> None:
-    """Refuse what is registered otherwise before anything is tried or stored; the release processor has the last word.
-
-    Raises:
-        ContractError: a version is registered with other files, or its model with another configuration.
-    """
+def registered_otherwise(settings: Settings, versions: tuple[ModelVersion, ...]) -> ModelVersion | None:
+    """The first version that is registered with other files, or whose model is with another configuration: it need not be tried,
+    the release processor refuses it."""
     from triton_models.digest import model_digest
 
     now = commands.releases_now(settings)
     for version in versions:
-        name, digest = f"{version.model}:{version.version}", model_digest(version.folder)
-        if now.models.get(name, digest) != digest:
-            told = f"{name} is registered with the digest {now.models[name]}, not {digest}; a model version never changes"
-            raise ContractError(f"refused (registered_otherwise): {told}", do="give it a new version")
-        known = now.configurations.get(version.model)
+        digest = model_digest(version.folder)
         own = None if version.configuration is None else hashlib.sha256(version.configuration.encode()).hexdigest()
-        if known is not None and own is not None and known != own:
-            told = f"{version.model} is registered with another configuration, and all versions of a name share one"
-            raise ContractError(f"refused (registered_otherwise): {told}", do="give it another name")
+        known = now.configurations.get(version.model)
+        if now.models.get(f"{version.model}:{version.version}", digest) != digest or (None not in (known, own) and known != own):
+            return version
+    return None
 
 
 def registered(past: Past, pipeline: str) -> Iterator[ModelRegistered]:

@@ -1,4 +1,4 @@
-"""`hindsight models`: model versions by their content: register, list, show."""
+"""`hindsight models`: model versions by their content: register, list, show, diff, history."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,8 @@ def register(app: typer.Typer) -> None:
     models.command("register", epilog="Example: hindsight models register people --name people --metrics m.json")(register_model)
     models.command("list", epilog="Example: hindsight models list --format json")(list_models)
     models.command(epilog="Example: hindsight models show detection:3")(show)
+    models.command(epilog="Example: hindsight models diff detection:3 detection:4")(diff)
+    models.command(epilog="Example: hindsight models history detection")(history)
     app.add_typer(models, name="models")
 
 
@@ -41,9 +43,11 @@ def register_model(
     comes_from = offered.read_lineage(lineage) if lineage is not None else {}
     told = tuple(replace(one, metrics=measured, lineage=comes_from) for one in versions)
     settings = load().settings
-    model_store.hold_new(settings, told)
-    tried = offered.tried(told, say=typer.echo, why_not="--no-trial was given" if no_trial else "")
-    model_store.register(settings, tried, reason=reason, say=typer.echo, timeout_s=wait, again=True)
+    if (refused := model_store.registered_otherwise(settings, told)) is not None:
+        told = (refused,)  # the refusal belongs on the log, and nothing else happens
+    else:
+        told = offered.tried(told, say=typer.echo, why_not="--no-trial was given" if no_trial else "")
+    model_store.register(settings, told, reason=reason, say=typer.echo, timeout_s=wait, again=True)
 
 
 def list_models(bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:
@@ -85,25 +89,89 @@ def show(
     Ends with 1 when a file is gone.
     """
     from schemas.envelope import rfc3339
-    from schemas.errors import ContractError
     from schemas.plain import to_plain
     from topology.configuration import load
-    from topology.model_store import registered
+    from topology.model_history import version_of
     from topology.past import open_past, pipeline_of
 
     settings = load().settings
     with open_past(settings, bundle) as past:
-        found = [e for e in registered(past, pipeline_of(settings, past)) if f"{e.model}:{e.version}" == model]
-        if not found:
-            raise ContractError(f"no model {model} is registered", do="`hindsight models list` shows those that are")
-        event = found[-1]
-        there = {file.path: past.blobs.exists(file.blob) for file in event.files}
+        event = version_of(past, pipeline_of(settings, past), model)
+        files = (*event.files, *((event.configuration,) if event.configuration is not None else ()))
+        there = {file.path: past.blobs.exists(file.blob) for file in files}
     if format is Format.JSON:
         typer.echo(as_json({**to_plain(event), "there": there}))
     else:
         typer.echo(f"{model}  digest {event.digest}")
         typer.echo(f"registered {rfc3339(event.registered_at_us)} by {event.issued_by}: {event.reason or 'no reason given'}")
-        rows = [(f.path, f.blob.size_bytes, f.blob.sha256, "yes" if there[f.path] else "GONE") for f in event.files]
+        rows = [(f.path, f.blob.size_bytes, f.blob.sha256, "yes" if there[f.path] else "GONE") for f in files]
         typer.echo(table(("file", "bytes", "sha256", "there"), rows))
+        evidence = [*((k, f"{v:g}") for k, v in sorted(event.metrics.items())), *sorted(event.lineage.items())]
+        if evidence:
+            typer.echo(table(("evidence", "value"), evidence))
     if not all(there.values()):
         raise typer.Exit(1)
+
+
+def diff(first: str, second: str, bundle: BundleOption = None, format: FormatOption = Format.TABLE) -> None:
+    """What differs between two model versions: files by digest, configuration, measures, lineage. Ends with 1 when something
+    does."""
+    from schemas.plain import to_plain
+    from topology.configuration import load
+    from topology.model_history import configuration_diff, differences, version_of
+    from topology.past import open_past, pipeline_of
+
+    settings = load().settings
+    with open_past(settings, bundle) as past:
+        one, other = (version_of(past, pipeline_of(settings, past), name) for name in (first, second))
+        rows, lines = differences(one, other), configuration_diff(past, one, other)
+    if format is Format.JSON:
+        typer.echo(as_json({"differences": [to_plain(row) for row in rows], "configuration": list(lines)}))
+    elif rows or lines:
+        short = [(r.what, r.name, *(v[:16] if r.what == "file" else v for v in (r.first, r.second))) for r in rows]
+        typer.echo("\n".join([*([table(("what", "name", first, second), short)] if short else []), *lines]))
+    else:
+        typer.echo(f"{first} and {second} are the same")
+    if rows or lines:
+        raise typer.Exit(1)
+
+
+def history(
+    model: Annotated[str | None, typer.Argument(help="Only this model, by its name without a version.")] = None,
+    bundle: BundleOption = None,
+    format: FormatOption = Format.TABLE,
+) -> None:
+    """Who registered what, when, why and on what evidence, refusals too; oldest first."""
+    from schemas.envelope import rfc3339
+    from schemas.events import ModelRegistered
+    from schemas.plain import to_plain
+    from topology.configuration import load
+    from topology.model_history import history as told
+    from topology.past import open_past, pipeline_of
+
+    settings = load().settings
+    with open_past(settings, bundle) as past:
+        found = list(told(past, pipeline_of(settings, past), model))
+    if format is Format.JSON:
+        typer.echo(
+            as_json(
+                [
+                    {"appended_at": rfc3339(one.appended_at_us), "event": type(one.event).__name__, **to_plain(one.event)}
+                    for one in found
+                ]
+            )
+        )
+        return
+    rows = []
+    for one in found:
+        event = one.event
+        if isinstance(event, ModelRegistered):
+            evidence = [
+                *(f"{k}={v:g}" for k, v in sorted(event.metrics.items())),
+                *(f"{k}: {v}" for k, v in sorted(event.lineage.items())),
+            ]
+            cells = (f"{event.model}:{event.version}", "registered", event.reason, "; ".join(evidence))
+        else:
+            cells = ("", f"refused: {event.refusal}", "", event.detail)
+        rows.append((rfc3339(one.appended_at_us), *cells[:2], event.issued_by, *cells[2:]))
+    typer.echo(table(("appended at", "model", "what", "by", "why", "evidence"), rows) if rows else "nothing was registered")
