@@ -199,6 +199,7 @@ class Inference(Protocol):
         Raises:
             InferenceUnavailableError: no server answers, or none has the release ready.
             InferenceTimeoutError: it took longer than the adapter's deadline.
+            ModelProcessDiedError: the process that runs one of its models died, or is dead.
             StepFailedError: a step of the ensemble failed.
         """
 

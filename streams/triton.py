@@ -68,7 +68,7 @@ class TritonInference:
         """Whether every model process of a release answers to a probe."""
         try:
             await probe(self._client, release, self.endpoint, timeout_s=_PROBE_S)
-        except (TransientError, grpc.RpcError):
+        except TransientError:
             return False
         return True
 

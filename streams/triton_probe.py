@@ -6,10 +6,11 @@ else the ensemble makes of the picture, an answer or a step that says no, shows 
 
 import base64
 
+import grpc
 from tritonclient.grpc.aio import InferenceServerClient, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from schemas.errors import StepFailedError
+from schemas.errors import InferenceUnavailableError, StepFailedError
 from streams.triton_errors import text_input, translated
 
 # 128x160, grey, JPEG: no step finds anything on it, and each is passed nothing.
@@ -36,3 +37,5 @@ async def probe(client: InferenceServerClient, release: str, endpoint: str, *, t
         found = translated(error, release, endpoint)
         if not isinstance(found, StepFailedError):
             raise found from error
+    except grpc.RpcError as error:
+        raise InferenceUnavailableError(f"Triton at {endpoint}: {error}") from error

@@ -59,6 +59,8 @@ class TritonProcesses:
             if status_of(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise InferenceUnavailableError(f"Triton at {self._endpoint}: {error.message()}") from error
             raise ContractError(f"Triton at {self._endpoint} does not start {model} anew: {error.message()}") from error
+        except grpc.RpcError as error:
+            raise InferenceUnavailableError(f"Triton at {self._endpoint}: {error}") from error
 
     async def loaded(self) -> frozenset[str]:
         return frozenset(entry["name"] for entry in await self._index() if entry.get("state") == "READY")
@@ -70,6 +72,8 @@ class TritonProcesses:
             counted = await self._client.get_inference_statistics(as_json=True, client_timeout=_ASK_S)
         except InferenceServerException as error:
             raise InferenceUnavailableError(f"{release}: {translated(error, release, self._endpoint)}") from error
+        except grpc.RpcError as error:
+            raise InferenceUnavailableError(f"Triton at {self._endpoint}: {error}") from error
         return tuple(_summed(counted, model, version) for model, version in (*self._steps[release], (release, "1")))
 
     async def close(self) -> None:
@@ -90,7 +94,7 @@ class TritonProcesses:
 
 
 def _summed(counted: dict[str, Any], model: str, version: str) -> StepTime:
-    stats = [m["inference_stats"] for m in counted["model_stats"] if m["name"] == model and version in ("", m["version"])]
+    stats = [m["inference_stats"] for m in counted.get("model_stats", ()) if m["name"] == model and version in ("", m["version"])]
 
     def total(kind: str, what: str) -> int:
         return sum(int(s.get(kind, {}).get(what, 0)) for s in stats)

@@ -2,8 +2,11 @@
 
 import asyncio
 
+from schemas.errors import InferenceTimeoutError, ModelProcessDiedError, ReleaseNotReadyError
 from topology.configuration import Configuration
 from topology.findings import Check, Finding
+
+_PROBE_S = 10.0
 
 
 def check_topics(configuration: Configuration) -> Finding:
@@ -55,11 +58,13 @@ def check_loaded(configuration: Configuration) -> Finding:
     if state.in_force is None:
         seen = f"none of {settings.pipeline.name} is in force"
         return Finding("release", "warn", seen, "hindsight releases register NAME, then hindsight releases promote NAME")
-    absent = asyncio.run(_absent(settings.triton.endpoints, state.in_force))
-    if absent:
-        seen = f"{state.in_force} is in force and not ready on {', '.join(absent)}"
-        return Finding("release", "fail", seen, "see that a worker runs the release processor")
-    return Finding("release", "ok", f"{state.in_force} is in force and ready")
+    troubles = asyncio.run(serving_troubles(settings.triton.endpoints, state.in_force))
+    if troubles:
+        seen = f"{state.in_force} is in force, and {'; '.join(troubles)}"
+        return Finding(
+            "release", "fail", seen, "see that a worker runs the release processor: it loads models and starts dead ones"
+        )
+    return Finding("release", "ok", f"{state.in_force} is in force, ready, and reads")
 
 
 def check_pins(configuration: Configuration) -> Finding:
@@ -83,16 +88,24 @@ def check_pins(configuration: Configuration) -> Finding:
     )
 
 
-async def _absent(endpoints: tuple[str, ...], release: str) -> list[str]:
-    from streams.triton import TritonModels
+async def serving_troubles(endpoints: tuple[str, ...], release: str) -> list[str]:
+    """What is wrong with a release on each server that does not read a small picture by it."""
+    from streams.triton_processes import TritonProcesses
 
-    absent = []
+    troubles = []
     for endpoint in endpoints:
-        server = TritonModels(endpoint)
-        if not await server.is_ready(release):
-            absent.append(endpoint)
-        await server.close()
-    return absent
+        server = TritonProcesses(endpoint, probe_timeout_s=_PROBE_S)
+        try:
+            await server.probe(release)
+        except ReleaseNotReadyError:
+            troubles.append(f"it is not ready on {endpoint}")
+        except ModelProcessDiedError as error:
+            troubles.append(f"the process of {error.model} at {endpoint} is dead")
+        except InferenceTimeoutError:
+            troubles.append(f"{endpoint} does not read by it within {_PROBE_S:g} s")
+        finally:
+            await server.close()
+    return troubles
 
 
 PIPELINE_CHECKS: list[Check] = [check_topics, check_schemas, check_models, check_loaded, check_pins]

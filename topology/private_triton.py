@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from schemas.errors import ContractError, InferenceTimeoutError, TransientError
+from schemas.errors import ContractError, InferenceTimeoutError, ModelProcessDiedError, TransientError
 from schemas.types import ReleaseStep
 from streams.ports import Answer
 from topology.stack import launch
@@ -128,6 +128,9 @@ class PrivateTriton:
             return self._loop.run(self._inference.infer(_ENSEMBLE, image, parameters))
         except InferenceTimeoutError as error:
             raise TransientError(f"the private Triton did not answer within {_CALL_S:g} s") from error
+        except ModelProcessDiedError as error:
+            told = f"the process of {error.model} in the private Triton died while it read"
+            raise TransientError(told, do="look for memory; if it dies again, this picture kills the model") from error
 
     def close(self) -> None:
         if hasattr(self, "_inference"):

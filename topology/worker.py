@@ -211,5 +211,6 @@ async def _heal_models(
         schemas=using.schemas,
         clock=system_clock,
         is_ours=deciding,
+        keep_loaded=settings.triton.releases_loaded,
     )
     await healer.run(stop)

@@ -196,7 +196,7 @@ class InferStep:
                 self._observe(route.release, "process_died", started_us)
                 deaths = self._deaths.saw(cause.event_id, error)
                 if attempts_max is not None or deaths >= self._retries.deaths_max:
-                    return self._gave_up(route, attempts + 1, first_us, "model_process_died", error)
+                    return self._gave_up(route, attempts + deaths, first_us, "model_process_died", error)
                 continue
             except (InferenceTimeoutError, StepFailedError) as error:
                 attempts += 1

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tritonclient.grpc.aio import InferenceServerClient
 
 from processors.infer.core import Answered, Failed, Route
 from processors.infer.step import InferStep, Retries
@@ -21,7 +22,13 @@ from processors.release import core
 from processors.release.healing import ModelHealer
 from schemas.catalogue import COMMANDS
 from schemas.codec import FixedSchemas, decode
-from schemas.errors import InferenceTimeoutError, InferenceUnavailableError, ModelProcessDiedError, StepFailedError
+from schemas.errors import (
+    InferenceTimeoutError,
+    InferenceUnavailableError,
+    ModelProcessDiedError,
+    ReleaseNotReadyError,
+    StepFailedError,
+)
 from schemas.events import PromoteRelease, RegisterRelease, ReportModelHealed, ReportReleaseLoaded
 from schemas.types import EventId, ReleaseStep
 from streams.fleet import Fleet
@@ -32,6 +39,7 @@ from streams.slow_steps import NamingSlowSteps
 from streams.triton import TritonInference, TritonModels
 from streams.triton_processes import TritonProcesses
 from tests.given import AT_US, accepted, cause
+from topology.doctor_pipeline import serving_troubles
 from topology.stack import launch
 from topology.stack.ports import FREE_RANGE, choose
 from topology.stack.probes import http_answers
@@ -281,7 +289,7 @@ def test_what_is_loaded_is_told_by_name(endpoint: str) -> None:
 
 
 def test_a_probe_tells_a_dead_process_and_an_absent_server(endpoint: str) -> None:
-    """The model is named; a server that is not there is away."""
+    """The model is named, to doctor as well; a server that is not there is away."""
 
     async def test() -> None:
         serving = TritonInference(endpoint, timeout_s=5)
@@ -292,14 +300,43 @@ def test_a_probe_tells_a_dead_process_and_an_absent_server(endpoint: str) -> Non
             with pytest.raises(ModelProcessDiedError) as told:
                 await processes.probe("tiny")
             assert (told.value.model, await serving.is_well("tiny")) == ("m_2", False)
+            assert await serving_troubles((endpoint,), "tiny") == [f"the process of m_2 at {endpoint} is dead"]
             await processes.heal("m_2")
             await processes.probe("tiny")
             assert await serving.is_well("tiny")
+            assert await serving_troubles((endpoint,), "tiny") == []
+            assert await serving_troubles((endpoint,), "other") == [f"it is not ready on {endpoint}"]
             for asked in (nobody.probe("tiny"), nobody.loaded(), nobody.heal("m_2")):
                 with pytest.raises(InferenceUnavailableError):
                     await asked
         finally:
             for client in (serving, processes, nobody):
                 await client.close()
+
+    asyncio.run(test())
+
+
+def test_a_server_without_models_counts_nothing_and_has_none_ready(endpoint: str) -> None:
+    """As one that has just restarted: looking for slow steps there fails no call."""
+
+    async def test() -> None:
+        processes, models = TritonProcesses(endpoint), TritonModels(endpoint)
+        client = InferenceServerClient(endpoint)
+        try:
+            assert [s.model for s in await processes.step_times("tiny")] == ["m_1", "m_2", "tiny"]
+            for name in ("tiny", "m_1", "m_2"):
+                await client.unload_model(name)
+            deadline = time.monotonic() + 20
+            while await processes.loaded():
+                assert time.monotonic() < deadline, await processes.loaded()
+                await asyncio.sleep(0.1)
+            assert [s.through_count for s in await processes.step_times("tiny")] == [0, 0, 0]
+            with pytest.raises(ReleaseNotReadyError):
+                await processes.probe("tiny")
+            await models.load("tiny")
+            await processes.probe("tiny")
+        finally:
+            for one in (processes, models, client):
+                await one.close()
 
     asyncio.run(test())

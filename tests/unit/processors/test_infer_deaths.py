@@ -105,7 +105,7 @@ def test_frames_beside_one_that_kills_the_model_are_read_and_that_one_fails_with
         assert [type(o) for o in outcomes] == [Answered, Failed, Answered, Answered]
         failed = outcomes[1]
         assert (failed.error_class, failed.step, failed.called.endpoint) == ("model_process_died", "recognizer", "one:8001")
-        assert (bench.server.deaths, bench.server.asked.count(POISON)) == (3, 3)
+        assert (bench.server.deaths, bench.server.asked.count(POISON), failed.called.attempts) == (3, 3, 3)
 
     on(test)
 
