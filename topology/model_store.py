@@ -128,6 +128,14 @@ def registered_otherwise(settings: Settings, versions: tuple[ModelVersion, ...])
     return None
 
 
+def all_known(settings: Settings, versions: tuple[ModelVersion, ...]) -> bool:
+    """Whether all these versions are registered, with these files."""
+    from triton_models.digest import model_digest
+
+    now = commands.releases_now(settings)
+    return all(now.models.get(f"{v.model}:{v.version}") == model_digest(v.folder) for v in versions)
+
+
 def registered(past: Past, pipeline: str) -> Iterator[ModelRegistered]:
     """Every model version whose files were announced, oldest first."""
     for partition in past.log.partitions(RELEASES):

@@ -45,7 +45,7 @@ def register_model(
     settings = load().settings
     if (refused := model_store.registered_otherwise(settings, told)) is not None:
         told = (refused,)  # the refusal belongs on the log, and nothing else happens
-    else:
+    elif not model_store.all_known(settings, told):
         told = offered.tried(told, say=typer.echo, why_not="--no-trial was given" if no_trial else "")
     model_store.register(settings, told, reason=reason, say=typer.echo, timeout_s=wait, again=True)
 

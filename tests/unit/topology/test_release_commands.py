@@ -11,9 +11,9 @@ from topology.cli import build_app
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_threshold_that_is_none_is_not_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, value: str) -> None:
-    """What is no number is told at once, with no worker and no broker running; what it may be is the release's to say."""
+    """What no parameter can be is refused at once, with no worker and no broker running; the rest is the release's own to say."""
     monkeypatch.setenv("HINDSIGHT_HOME", str(tmp_path))
     monkeypatch.setenv("HINDSIGHT_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
     asked = CliRunner().invoke(build_app(), ["releases", "threshold", "text_confidence", value])
     assert isinstance(asked.exception, ContractError)
-    assert str(asked.exception) == f"text_confidence is {value}: a threshold must be greater than 0 and less than 1"
+    assert str(asked.exception) == f"text_confidence is {value}, which no parameter can be"
