@@ -27,11 +27,27 @@ _WHERE_TO_LOOK = {
 }
 
 
+_DO_WHEN_REFUSED = {
+    "another_promotion_waits": "wait for it, or go back with `hindsight releases rollback`",
+    "another_rollout_runs": "`hindsight releases list` shows it, `hindsight releases abort` ends it",
+    "bad_value": "`hindsight releases show NAME` has the present values and what they may be",
+    "gate_failed": "look at the window with `hindsight whatif`; --gate-limit sets another limit",
+    "never_in_force": "`hindsight releases history` shows what read before",
+    "not_ready": "`hindsight releases show NAME` says why; try again when it is loaded",
+    "not_registered": "`hindsight releases list` shows those that are; `hindsight releases register` adds one",
+    "nothing_in_force": "promote a release first: `hindsight releases promote NAME`",
+    "registered_otherwise": "give it another name or version",
+    "state_moved": "look at `hindsight releases list`, and decide again",
+    "unknown_parameter": "`hindsight releases at now` shows those there are",
+    "verdict_failed": "`hindsight releases show NAME` has the numbers; try it again as a canary, or add --despite-verdict",
+}
+
+
 class CommandRefusedError(ContractError):
     """The release processor refused; `refusal` is its code."""
 
     def __init__(self, event: CommandRefused) -> None:
-        super().__init__(f"refused ({event.refusal}): {event.detail}")
+        super().__init__(f"refused ({event.refusal}): {event.detail}", do=_DO_WHEN_REFUSED.get(event.refusal, ""))
         self.refusal = event.refusal
 
 
