@@ -117,6 +117,15 @@ def decide(
             assert_never(outcome)
 
 
+def broken_contract(pipeline: str, event: Framed, outcome: Answered, cause: Cause) -> ContractError | None:
+    """What is wrong with an answer, so that no event can hold it; None when nothing is."""
+    try:
+        _completed(pipeline, event, outcome, cause)
+    except ContractError as error:
+        return error
+    return None
+
+
 def candidate_failed(pipeline: str, event: Framed, candidate: Failed, cause: Cause) -> CandidateFailed:
     """That a release on trial could not read a frame. What read it instead is an event of its own."""
     route, called = candidate.route, candidate.called

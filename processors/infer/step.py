@@ -97,7 +97,7 @@ class InferStep:
         if not isinstance(event, FrameAccepted):
             return NOTHING
         async with self._calls:
-            outcome = await self._ask(event.frame, cause)
+            outcome = await self._ask(event, cause)
         self._deaths.forget(cause.event_id)
         final = outcome.outcome if isinstance(outcome, core.ReadInstead) else outcome
         if isinstance(final, core.Failed):
@@ -117,7 +117,8 @@ class InferStep:
     def fold(self, state: NoState, event: Any) -> NoState:
         return state
 
-    async def _ask(self, frame: FrameRef, cause: Cause) -> core.Outcome | core.ReadInstead:
+    async def _ask(self, event: FrameAccepted, cause: Cause) -> core.Outcome | core.ReadInstead:
+        frame = event.frame
         route = self._route(frame)
         if route.release is None:
             return core.Skipped(route=route, reason="no_release_in_force")
@@ -125,7 +126,7 @@ class InferStep:
         try:
             image = await asyncio.to_thread(self._blobs.get, frame.blob)
             if route.instead is not None and cause.redriven is None:
-                return await self._on_trial(frame, route, image, cause, started_us)
+                return await self._on_trial(event, route, image, cause, started_us)
             return await self._call(lambda: self._in_force(frame), route, image, cause, started_us)
         except BlobGoneError as error:
             return self._gave_up(route, 0, started_us, "blob_gone", error)
@@ -139,27 +140,41 @@ class InferStep:
             return self._gave_up(route, 0, started_us, "unexpected", error)
 
     async def _on_trial(
-        self, frame: FrameRef, route: core.Route, image: bytes, cause: Cause, first_us: int
-    ) -> core.Outcome | core.ReadInstead:
+        self, event: FrameAccepted, route: core.Route, image: bytes, cause: Cause, first_us: int
+    ) -> core.Answered | core.Failed | core.ReadInstead:
         """One try by the release on trial; where it fails, the release in force reads the frame. A trial costs no frame."""
-        tried: core.Answered | core.Failed
-        try:
-            if (died := self._deaths.last(cause.event_id)) is not None:
-                # It is not asked again after a death: that may have been its doing.
-                tried = self._gave_up(route, 0, first_us, "model_process_died", died)
-            else:
-                tried = await self._call(lambda: route, route, image, cause, first_us, attempts_max=1)
-        except InferenceUnavailableError as error:
-            tried = self._gave_up(route, 0, first_us, "unavailable", error)
+        tried = await self._tried(event, route, image, cause, first_us)
         if not isinstance(tried, core.Failed):
             return tried
 
         # No sample of the release in force either: the frames that it reads by itself are not like this one.
         def again() -> core.Route:
-            return replace(self._in_force(frame), rollout=None)
+            return replace(self._in_force(event.frame), rollout=None)
 
         outcome = await self._call(again, again(), image, cause, self._clock())
         return core.ReadInstead(outcome=outcome, candidate=tried)
+
+    async def _tried(
+        self, event: FrameAccepted, route: core.Route, image: bytes, cause: Cause, first_us: int
+    ) -> core.Answered | core.Failed:
+        """What a release on trial makes of a frame; whatever it does that no event can hold is a failure."""
+        if (died := self._deaths.last(cause.event_id)) is not None:
+            # It is not asked again after a death: that may have been its doing.
+            return self._gave_up(route, 0, first_us, "model_process_died", died)
+        try:
+            tried = await self._call(lambda: route, route, image, cause, first_us, attempts_max=1)
+        except InferenceUnavailableError as error:
+            return self._gave_up(route, 0, first_us, "unavailable", error)
+        except HindsightError:
+            raise
+        except Exception as error:
+            log.exception("unexpected", processor=self.name, frame=event.frame.frame_id, release=route.release)
+            return self._gave_up(route, 1, first_us, "unexpected", error)
+        if isinstance(tried, core.Answered):
+            broken = core.broken_contract(self._pipeline, event, tried, cause)
+            if broken is not None:
+                return self._gave_up(route, 1, first_us, "bad_answer", broken)
+        return tried
 
     def _in_force(self, frame: FrameRef) -> core.Route:
         """The release in force now, also when a trial began that would have the frame."""

@@ -18,6 +18,7 @@ from tests.given import AT_US, accepted, cause
 from tests.simulation import virtual_time
 
 PINNED = "ab" * 32
+BAD_ANSWER = "an answer that breaks the contract"
 ARM = RolloutArm(rollout_id="trial", kind="canary", stage=1, arm="candidate")
 R1 = Route(release="r1", parameters={}, pins={"detection": PINNED}, releases_offset=4)
 R2 = Route(release="r2", parameters={}, pins={"detection": PINNED}, releases_offset=4, rollout=ARM, instead=R1)
@@ -36,6 +37,8 @@ class Server:
         trouble = self.troubles.get(release, PINNED)
         if isinstance(trouble, Exception):
             raise trouble
+        if trouble == BAD_ANSWER:
+            return Answer(result_json=b'{"observations": 7}', report_json=b'{"steps": [], "runtime": {}}', endpoint="one:8001")
         step = {"step": "detection", "model": "detection", "version": 3, "variant": "v", "digest": trouble}
         return Answer(result_json=RESULT, report_json=json.dumps({"steps": [step], "runtime": {}}).encode(), endpoint="one:8001")
 
@@ -80,6 +83,8 @@ def test_a_candidate_that_answers_reads_the_frame() -> None:
         (InferenceTimeoutError("slow", endpoint="one:8001"), ("timeout", None)),
         (InferenceUnavailableError("not there"), ("unavailable", None)),
         ("ef" * 32, ("unavailable", None)),
+        (BAD_ANSWER, ("bad_answer", None)),
+        (RuntimeError("whatever a library makes of it"), ("unexpected", None)),
     ],
 )
 def test_where_it_fails_the_release_in_force_reads_the_frame(trouble: Exception | str, told: tuple[str, str | None]) -> None:
