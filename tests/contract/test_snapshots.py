@@ -350,7 +350,8 @@ def test_the_commands_answer(made: Made, stack: LocalStack, monkeypatch: pytest.
 
     assert {(one["view"], one["partition"]) for one in hindsight("snapshots", "take")} >= {(v, PLACE) for v in _CHAIN_VIEWS}
     assert all(c["verdict"] == "equal" for c in hindsight("snapshots", "check"))
-    assert {one["view"] for one in hindsight("snapshots", "list")["snapshots"]} == set(VIEWS)
+    of_something = set(VIEWS) - {"letters"}  # no letter was redriven in the made log
+    assert {one["view"] for one in hindsight("snapshots", "list")["snapshots"]} == of_something
     assert hindsight("snapshots", "thin") == {"let_go": 0}
     name = SITE.names()[0]
     known = hindsight("at", "now", "--device", name)
