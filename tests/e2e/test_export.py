@@ -30,12 +30,14 @@ FRAMES_EACH = 6
 
 @pytest.fixture
 def recorded(deploy: Deploy) -> Deployment:
-    """A run of two devices, counted to its end."""
+    """A run of two devices, counted to its end; its worker has left, so that nothing is added while the log is read again."""
     deployment = deploy()
     deployment.start_workers(ALL)
     deployment.put_in_force()
     deployment.publish(DEVICES, FRAMES_EACH, passage=FRAMES_EACH)
     deployment.drain()
+    for worker in deployment.living():
+        worker.terminate(within_s=30)
     return deployment
 
 
