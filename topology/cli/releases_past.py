@@ -197,7 +197,7 @@ def _short(pin: str) -> str:
 def _what(row: dict[str, Any]) -> str:
     if row.get("command"):
         return f"{row['command']} {row.get('release') or ''}".strip()
-    model = f"{row['model']}:{row['version']}" if "model" in row else ""
+    model = ":".join(str(row[name]) for name in ("model", "version") if name in row)
     percent = f" {row['percent']:g} %" if "percent" in row else ""
     verdict = f" {row['verdict']}" if "verdict" in row else f" {row['outcome']}" if "outcome" in row else ""
     return f"{row.get('release') or model or row.get('name', '')}{percent}{verdict}"
