@@ -197,6 +197,9 @@ def _short(pin: str) -> str:
 def _what(row: dict[str, Any]) -> str:
     if row.get("command"):
         return f"{row['command']} {row.get('release') or ''}".strip()
+    if "missing" in row and "unknown" in row:
+        lists = [f"{name} {', '.join(row[name])}" for name in ("missing", "unknown") if row[name]]
+        return "; ".join(lists) or "agrees again"
     model = ":".join(str(row[name]) for name in ("model", "version") if name in row)
     percent = f" {row['percent']:g} %" if "percent" in row else ""
     verdict = f" {row['verdict']}" if "verdict" in row else f" {row['outcome']}" if "outcome" in row else ""
