@@ -28,7 +28,7 @@ _WHERE_TO_LOOK = {
 
 
 _DO_WHEN_REFUSED = {
-    "another_promotion_waits": "wait for it, or go back with `hindsight releases rollback`",
+    "another_promotion_waits": "wait for it; `hindsight releases history` shows what it waits for",
     "another_rollout_runs": "`hindsight releases list` shows it, `hindsight releases abort` ends it",
     "bad_value": "`hindsight releases show NAME` has the present values and what they may be",
     "gate_failed": "look at the window with `hindsight whatif`; --gate-limit sets another limit",
@@ -94,7 +94,7 @@ def send(settings: Settings, command: Any, *, until: Callable[[Any], bool], time
             event = _event(record, schemas)
             if isinstance(event, CommandRefused) and event.command_id == command.command_id:
                 raise CommandRefusedError(event)
-            if event is not None and until(event):
+            if event is not None and getattr(event, "pipeline", None) == getattr(command, "pipeline", None) and until(event):
                 return event
     finally:
         appender.close()

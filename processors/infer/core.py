@@ -14,6 +14,8 @@ from schemas.events import CandidateFailed, InferenceCompleted, InferenceFailed,
 from schemas.plain import from_plain
 from schemas.types import Candidate, FrameRef, Observation, RolloutArm, StepReport, Superseded
 
+CANDIDATE_FAILED = "candidate_failed"
+"""The side of a frame that the release in force read, because the one on trial could not."""
 _ANSWER_MAX_BYTES = 4 * 1024 * 1024
 
 

@@ -147,9 +147,11 @@ class InferStep:
         if not isinstance(tried, core.Failed):
             return tried
 
-        # No sample of the release in force either: the frames that it reads by itself are not like this one.
+        # A sample of the candidate, and by the same topic as its readings; that it was not to be had is none.
+        missed = replace(route.rollout, arm=core.CANDIDATE_FAILED) if route.rollout is not None else None
+
         def again() -> core.Route:
-            return replace(self._in_force(event.frame), rollout=None)
+            return replace(self._in_force(event.frame), rollout=missed if tried.error_class != "unavailable" else None)
 
         outcome = await self._call(again, again(), image, cause, self._clock())
         return core.ReadInstead(outcome=outcome, candidate=tried)
@@ -226,7 +228,10 @@ class InferStep:
             self._observe(route.release, "ok", started_us)
             observe_steps(answer.report_json)
             called = core.Called(
-                endpoint=answer.endpoint, attempts=attempts + 1, started_at_us=started_us, duration_us=self._clock() - started_us
+                endpoint=answer.endpoint,
+                attempts=attempts + 1,
+                started_at_us=started_us,
+                duration_us=self._clock() - started_us,
             )
             return core.Answered(route=route, called=called, result_json=answer.result_json, report_json=answer.report_json)
 

@@ -127,14 +127,14 @@ def _promote(state: PipelineReleases, command: PromoteRelease, cause: Cause) -> 
 
 def _roll_back(state: PipelineReleases, command: RollBackRelease, cause: Cause) -> tuple[Any, ...] | Refusal:
     """A way back is never held up by a trial: it ends with it."""
-    target = command.release if command.release is not None else next(iter(state.earlier), None)
+    target = command.release if command.release is not None else release_before(state)
     if target is None:
-        return Refusal("nothing_before", f"no release of {command.pipeline} read before the one in force")
+        return Refusal("nothing_before", f"no release of {command.pipeline} read before, but for those whose verdict is failed")
     if target == state.in_force:
         return Refusal("in_force_already", f"{target} reads the frames already")
     if target not in state.earlier:
         known = f"it is one of {', '.join(state.earlier)}" if state.earlier else "there is none"
-        return Refusal("never_in_force", f"{target} did not read before, as far as is known; {known}")
+        return Refusal("never_in_force", f"{target} is none of the last {len(state.earlier)} that read before; {known}")
     return (
         PromotionRequested(
             event_id=ids.event_id(cause.position, "PromotionRequested"),
@@ -147,6 +147,12 @@ def _roll_back(state: PipelineReleases, command: RollBackRelease, cause: Cause) 
             is_rollback=True,
         ),
     )
+
+
+def release_before(state: PipelineReleases) -> str | None:
+    """Where a way back leads: the latest release that read before, and whose last verdict is not that it failed."""
+    good = (r for r in state.earlier if r not in state.releases or state.releases[r].verdict != FAILED)
+    return next(good, None)
 
 
 def _another_waits(state: PipelineReleases, release: str) -> Refusal | None:

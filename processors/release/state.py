@@ -234,6 +234,7 @@ def _in_force(state: PipelineReleases, event: ReleasePromoted | ReleaseRolledBac
         promoted_by=event.issued_by,
         promoted_reason=event.reason,
         pending=None,
+        rollout=None,
         earlier=earlier,
     )
 
@@ -256,7 +257,7 @@ def _on_trial(
                 percent=event.percent if isinstance(event, CanaryStarted) else 0.0,
                 unit=event.unit if isinstance(event, CanaryStarted) else "device",
             )
-            return replace(_with_entry(state, event.release, verdict=""), rollout=started)
+            return replace(state, rollout=started)
         case _ if now is None or now.rollout_id != event.rollout_id:
             return state
         case CanaryAdvanced():
@@ -265,4 +266,6 @@ def _on_trial(
             judged = _with_entry(state, event.release, verdict=event.verdict)
             return replace(judged, rollout=replace(now, verdict=event.verdict))
         case RolloutEnded():
-            return replace(state, rollout=None)
+            waits = state.pending
+            is_over_too = event.outcome == "rolled_back" and waits is not None and waits.release == event.release
+            return replace(state, rollout=None, pending=None if is_over_too else waits)

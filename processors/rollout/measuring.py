@@ -2,7 +2,7 @@
 
 | measure | what it is |
 |---|---|
-| `error` | 1 when the release could not read the frame, otherwise 0 |
+| `error` | 1 when the first try of the frame failed, otherwise 0: a release on trial has but one |
 | `readings` | how many readings the rules found |
 | `confidence` | their mean confidence, 0 to 1; left out when there are none |
 | `valid` | 1 when what the frame votes for verifies itself, 0 when it proves wrong; left out when nothing proves it |
@@ -24,7 +24,7 @@ def measures_of(rules: Rules, read: InferenceCompleted | InferenceFailed) -> Map
     if isinstance(read, InferenceFailed):
         return ERROR
     readings = rules.read(read.observations)
-    found = {"error": 0.0, "readings": float(len(readings)), "latency_ms": read.duration_us / 1000}
+    found = {"error": float(read.attempts > 1), "readings": float(len(readings)), "latency_ms": read.duration_us / 1000}
     if readings:
         found["confidence"] = sum(r.confidence for r in readings) / len(readings)
     ballot = rules.ballot(readings)

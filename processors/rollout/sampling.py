@@ -8,6 +8,7 @@ place sees the samples of every partition. Passed on are at least every `_CANDID
 from dataclasses import dataclass
 from typing import Any
 
+from processors.infer.core import CANDIDATE_FAILED
 from processors.release.routing import CANDIDATE, INCUMBENT
 from processors.release.state import CANARY
 from processors.rollout.measuring import ERROR, measures_of
@@ -21,7 +22,6 @@ _CANDIDATES = 4
 _SAMPLES = 32
 _WAIT_US = 1_000_000
 _ALIKE_US = 60_000_000
-_UNAVAILABLE = "unavailable"
 
 Read = InferenceCompleted | InferenceFailed | CandidateCompleted | CandidateFailed
 
@@ -82,16 +82,18 @@ def gathered(rules: Rules, state: Waiting, event: Read) -> tuple[tuple[tuple[int
 
 
 def samples_of(rules: Rules, event: Read) -> tuple[RolloutSample, ...]:
-    """The samples of one event: of a shadow a pair, of a canary the side that read. That the candidate was not to be had is
-    no sample: what is known of that is told by the loader."""
+    """The samples of one event: of a shadow a pair, of a canary the side that read, or that the candidate failed. That it was not
+    to be had is no sample: what is known of that is told by the loader."""
     arm = event.rollout
     assert arm is not None, "asked for events of a trial only"
     if isinstance(event, (InferenceCompleted, InferenceFailed)):
         if event.supersedes is not None:
             return ()  # a frame that was read again, because somebody asked for it
+        if arm.arm == CANDIDATE_FAILED:
+            return (_sample(CANDIDATE, event.frame, ERROR),)
         return (_sample(arm.arm, event.frame, measures_of(rules, event)),) if arm.kind == CANARY else ()
-    if isinstance(event, CandidateFailed) and event.error_class == _UNAVAILABLE:
-        return ()
+    if arm.kind == CANARY:
+        return ()  # told by the reading that took its place, in the order of all readings
     measures = ERROR if isinstance(event, CandidateFailed) else event.measures
     pair = (_sample(INCUMBENT, event.frame, event.incumbent_measures),) if event.incumbent_measures else ()
     return (*pair, _sample(CANDIDATE, event.frame, measures))
@@ -121,4 +123,5 @@ def _sampled(event: Read, stage: int, samples: tuple[RolloutSample, ...], cause:
         stage=stage,
         samples=samples,
         sampled_at_us=event.started_at_us,
+        releases_offset=event.releases_offset,
     )

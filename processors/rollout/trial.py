@@ -1,7 +1,8 @@
 """The judge: folds the samples of a trial, and says what they show as soon as they show it.
 
-Reads vision.monitoring, writes `ReportVerdict` to vision.commands; `release` decides what follows. A verdict is told once
-for each stage of a trial; samples that come late, of a stage or a trial that is over, are passed over.
+Reads vision.monitoring, writes `ReportVerdict` to vision.commands; `release` decides what follows. A verdict is told once for
+each stage of a trial, and once more if what went well fails later. Samples that come late, of a stage or a trial that is over,
+are passed over.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from schemas.events import ReportVerdict, RolloutSampled
 from schemas.types import RolloutSample
 
 _OVER_KEPT = 16
-_NONE = "none"
+_NONE, _FAILED = "none", "failed"
 _NAMES = {"latency_ms", *MEASURES} - {"latency"}
 
 
@@ -31,6 +32,7 @@ class Trial:
     comparison: folding.State | None = None
     told: str = ""
     over: tuple[str, ...] = ()
+    releases_offset: int = 0
 
 
 class JudgeStep:
@@ -58,7 +60,7 @@ class JudgeStep:
         if not isinstance(event, RolloutSampled):
             return ()
         before, after = self._begun(state, event), self.fold(state, event)
-        if before is None or before.told or not after.told or after.comparison is None:
+        if before is None or not after.told or after.told == before.told or after.comparison is None:
             return ()
         judgement = judging.judge(after.comparison)
         return (
@@ -67,7 +69,7 @@ class JudgeStep:
                 pipeline=event.pipeline,
                 rollout_id=event.rollout_id,
                 stage=event.stage,
-                verdict=judgement.verdict,
+                verdict=after.told,
                 deciding=judgement.decided_by or "",
                 measures=judging.measures(judgement),
                 issued_at_us=cause.now_us,
@@ -76,11 +78,13 @@ class JudgeStep:
 
     def fold(self, state: Trial, event: Any) -> Trial:
         begun = self._begun(state, event) if isinstance(event, RolloutSampled) else None
-        if begun is None or begun.told or begun.comparison is None:
+        if begun is None or begun.told == _FAILED or begun.comparison is None:
             return begun or state
         folded = folding.fold(begun.comparison, map(_sample, event.samples))
         verdict, _ = judging.verdict(folded)
-        return replace(begun, comparison=folded, told="" if verdict == _NONE else verdict)
+        # What went well is watched on: it can still fail, by the same bound.
+        told = verdict if verdict == _FAILED or (not begun.told and verdict != _NONE) else begun.told
+        return replace(begun, comparison=folded, told=told, releases_offset=max(begun.releases_offset, event.releases_offset))
 
     def _begun(self, state: Trial, event: RolloutSampled) -> Trial | None:
         """The state as this event finds it: another trial or a later stage begins anew. None when it belongs to none of them."""
@@ -89,9 +93,12 @@ class JudgeStep:
         if (event.rollout_id, event.stage) == (state.rollout_id, state.stage):
             return state
         is_another = event.rollout_id != state.rollout_id
+        if is_another and event.releases_offset < state.releases_offset:
+            return None  # a late sample of a trial before this one
         over = (*state.over, state.rollout_id)[-_OVER_KEPT:] if is_another and state.rollout_id else state.over
         comparison = folding.begin(self._plan(event.kind))
-        return Trial(rollout_id=event.rollout_id, stage=event.stage, comparison=comparison, over=over)
+        offset = event.releases_offset
+        return Trial(rollout_id=event.rollout_id, stage=event.stage, comparison=comparison, over=over, releases_offset=offset)
 
 
 def _sample(sample: RolloutSample) -> Sample:

@@ -52,6 +52,7 @@ class RolloutSampled:
     stage: int
     samples: tuple[RolloutSample, ...]
     sampled_at_us: int
+    releases_offset: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

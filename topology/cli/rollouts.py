@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
+_AS_SEEN = -1
 Wait = Annotated[float, typer.Option(help="Seconds to wait for the outcome.")]
 
 
@@ -65,7 +66,8 @@ def promote(
     wait: Wait = 120.0,
 ) -> None:
     """Put a release in force. Waits until an inference server has it; frames are read by it from then on."""
-    from schemas.events import PromoteRelease, ReleaseLoadFailed, ReleasePromoted
+    from schemas.errors import ContractError
+    from schemas.events import PromoteRelease, ReleaseLoadFailed, ReleasePromoted, RolloutEnded
     from topology import gates
     from topology.configuration import load
 
@@ -75,7 +77,13 @@ def promote(
         found = gates.asked(configuration, name, gate, limits, say=typer.echo)
     event = _settled(
         PromoteRelease,
-        lambda command: lambda e: isinstance(e, (ReleasePromoted, ReleaseLoadFailed)) and e.release == name,
+        lambda command: (
+            lambda e: (
+                isinstance(e, (ReleasePromoted, ReleaseLoadFailed, RolloutEnded))
+                and e.release == name
+                and getattr(e, "outcome", "") != "aborted"
+            )
+        ),
         wait,
         revision=revision,
         release=name,
@@ -84,6 +92,9 @@ def promote(
         despite_verdict=despite_verdict,
     )
     _hold_loaded(event, "mend the model and register it as a new release")
+    if isinstance(event, RolloutEnded):
+        do = f"`hindsight releases show {name}` has the numbers; --despite-verdict passes them over"
+        raise ContractError(f"{name} was not promoted: {event.reason}", do=do)
     typer.echo(f"{name} is in force; before it: {event.previous_release or 'none'}")
 
 
@@ -93,16 +104,22 @@ def rollback(
     wait: Wait = 120.0,
 ) -> None:
     """Put the release that read before in force again. Ends a shadow or a canary, and any promotion that waits."""
+    from processors.release.core import release_before
     from schemas.events import ReleaseLoadFailed, ReleaseRolledBack, RollBackRelease
+    from topology import commands
+    from topology.configuration import load
 
+    # Named, and not held to a revision: what is urgent is not refused for another decision, and two who ask go back once.
+    target = to or release_before(commands.releases_now(load().settings))
     event = _settled(
         RollBackRelease,
         lambda command: (
-            lambda e: isinstance(e, ReleaseRolledBack) or (isinstance(e, ReleaseLoadFailed) and to in (None, e.release))
+            lambda e: isinstance(e, ReleaseRolledBack) or (isinstance(e, ReleaseLoadFailed) and target in (None, e.release))
         ),
         wait,
-        release=to,
+        release=target,
         reason=reason,
+        revision=None,
     )
     _hold_loaded(event, "roll back to another release with --to, or mend this one")
     typer.echo(f"{event.release} is in force again; before it: {event.previous_release}")
@@ -152,7 +169,7 @@ def _revision() -> int:
     return commands.releases_now(load().settings).revision
 
 
-def _settled(kind: Any, settles: Settles, wait_s: float, *, revision: int | None = None, **fields: Any) -> Any:
+def _settled(kind: Any, settles: Settles, wait_s: float, *, revision: int | None = _AS_SEEN, **fields: Any) -> Any:
     """Send a command made for the state of now, and give the event that settles it."""
     from streams.records import system_clock
     from topology import commands
@@ -164,7 +181,7 @@ def _settled(kind: Any, settles: Settles, wait_s: float, *, revision: int | None
         pipeline=settings.pipeline.name,
         issued_by=commands.who(),
         issued_at_us=system_clock(),
-        expected_revision=_revision() if revision is None else revision,
+        expected_revision=_revision() if revision == _AS_SEEN else revision,
         **fields,
     )
     return commands.send(settings, command, until=settles(command), timeout_s=wait_s)

@@ -88,11 +88,12 @@ def test_a_candidate_that_answers_reads_the_frame() -> None:
     ],
 )
 def test_where_it_fails_the_release_in_force_reads_the_frame(trouble: Exception | str, told: tuple[str, str | None]) -> None:
-    """One try and no dead letter; the frame has one outcome, which is on no side, and the failure is told beside."""
+    """One try and no dead letter; the frame has one outcome, which says so, and the failure is told beside."""
     server = Server(r2=trouble)
     read, failed, letter = events(server)
     assert isinstance(read, InferenceCompleted)
-    assert (read.release, read.rollout, letter) == ("r1", None, None)
+    side = None if told[0] == "unavailable" else replace(ARM, arm="candidate_failed")
+    assert (read.release, read.rollout, letter) == ("r1", side, None)
     assert isinstance(failed, CandidateFailed)
     assert (failed.release, failed.rollout, failed.incumbent_release) == ("r2", ARM, "r1")
     assert (failed.error_class, failed.failed_step) == told
@@ -104,7 +105,7 @@ def test_a_frame_that_neither_can_read_has_failed_by_the_release_in_force() -> N
     server = Server(r1=StepFailedError("no", step="x"), r2=StepFailedError("boom", step="y"))
     read, failed, letter = events(server)
     assert isinstance(read, InferenceFailed)
-    assert (read.release, read.attempts, read.rollout) == ("r1", 3, None)
+    assert (read.release, read.attempts, read.rollout) == ("r1", 3, replace(ARM, arm="candidate_failed"))
     assert isinstance(failed, CandidateFailed)
     assert letter == "step_failed: no"
 

@@ -184,12 +184,30 @@ def test_promoting_what_is_on_trial_ends_the_trial() -> None:
 
 
 def test_a_failed_release_can_be_promoted_by_one_who_says_so_or_be_tried_again() -> None:
-    """The verdict is evidence; a new trial takes it back."""
+    """The verdict is evidence, and stands until there is another one: a trial that was begun and ended shows nothing."""
     failed = (*CANARY, verdict("failed"))
     (event,) = decided(failed, PromoteRelease(**_asked(release="r2", despite_verdict=True)))
     assert isinstance(event, PromotionRequested)
     (event,) = decided((*failed, canary(10.0), abort()), promote("r2"))
+    assert event.refusal == "verdict_failed"
+    (event,) = decided((*failed, canary(10.0), verdict("successful")), promote("r2"))
     assert isinstance(event, PromotionRequested)
+
+
+def test_a_promotion_that_waits_is_over_with_the_trial_that_failed() -> None:
+    """Nobody asked for it despite the verdict."""
+    given = (*CANARY, promote("r2"), verdict("failed"))
+    assert after(*given).pending is None
+    assert [type(e).__name__ for e in decided(given, loaded("r2", "two:8001"))] == ["ReleaseLoaded"]
+
+
+def test_a_way_back_passes_over_a_release_whose_verdict_is_failed() -> None:
+    """It read before, and was tried again since."""
+    given = (*R1_R2_R3, canary(10.0), verdict("failed"))
+    (asked,) = decided(given, back())
+    assert asked.release == "r1"
+    (asked,) = decided(given, back("r2"))
+    assert asked.release == "r2"
 
 
 def test_a_way_back_leads_to_the_release_before_and_then_further_back() -> None:

@@ -79,6 +79,15 @@ def test_a_passage_that_has_begun_stays_on_its_side_when_a_stage_begins() -> Non
     assert 0.45 < read_by(grown, new, assigning).count("r2") / 2000 < 0.55
 
 
+def test_a_passage_that_began_before_a_trial_is_not_given_to_it() -> None:
+    """Those that begin afterwards are shared."""
+    assigning, frames = Assigning(), passages(500)
+    assert set(read_by(after(*READY), frames, assigning)) == {"r1"}
+    running = after(*READY, canary(50.0))
+    assert set(read_by(running, frames, assigning)) == {"r1"}
+    assert set(read_by(running, [replace(one, passage_id=f"n{one.passage_id}") for one in frames], assigning)) == {"r1", "r2"}
+
+
 def test_when_a_trial_is_over_its_passages_are_read_by_the_release_in_force_at_once() -> None:
     """A candidate that failed reads nothing more, not even what it has begun."""
     assigning, frames = Assigning(), passages(500)

@@ -18,6 +18,7 @@ from processors.shadow.step import candidate_of
 from schemas.catalogue import CANDIDATES, COMMANDS, INFERENCES, MONITORING
 from schemas.events import CandidateFailed, InferenceCompleted, InferenceFailed, ReportVerdict, RolloutSampled
 from schemas.plain import canonical_json, from_plain
+from schemas.types import RolloutSample
 from tests.given import cause, completed, frame
 from tests.unit.processors.test_release_core import after
 from tests.unit.processors.test_release_rollouts import READY, abort, canary, shadow
@@ -80,7 +81,8 @@ class World:
         )
         if on_trial and self._crashes:
             self._given(CANDIDATES, crashed(read))
-            self._given(INFERENCES, replace(read, release="r1", rollout=reads_instead(self.state).rollout))
+            missed = replace(assigned.rollout, arm="candidate_failed")
+            self._given(INFERENCES, replace(read, release=str(reads_instead(self.state).release), rollout=missed))
             return
         self._given(INFERENCES, read)
         if assigned.rollout.kind == "shadow":
@@ -211,3 +213,45 @@ def _arm(arm: str = CANDIDATE) -> Any:
     from schemas.types import RolloutArm
 
     return RolloutArm(rollout_id="trial", kind="shadow", stage=0, arm=arm)
+
+
+def test_a_late_sample_of_an_older_trial_does_not_end_the_judging_of_the_one_that_runs() -> None:
+    """A partition that lags may tell of a trial that was aborted before this one began."""
+    world = World(canary(50.0), good, crashes=True)
+    world.run(4)
+    samples = [s for name, s in world._states.items() if name[0] == "judge"]
+    assert samples, "the judge has seen something"
+    late = _sampled("older", releases_offset=1)
+    world._given(MONITORING, late)
+    world.run(400)
+    assert [v.verdict for v in world.verdicts] == ["failed"]
+
+
+def test_what_went_well_is_watched_on_and_can_still_fail() -> None:
+    """Told once for the success, and once for the failure."""
+    world = World(canary(50.0), good)
+    world.run(40_000)
+    assert [v.verdict for v in world.verdicts] == ["successful"]
+    world._crashes = True
+    for number in range(100_000, 102_000):
+        if world.state.rollout is None:
+            break
+        world._frame(number, f"q{number}")
+    assert [v.verdict for v in world.verdicts] == ["successful", "failed"]
+    assert world.state.rollout is None
+
+
+def _sampled(rollout_id: str, *, releases_offset: int) -> RolloutSampled:
+    sample = RolloutSample(arm=CANDIDATE, unit="gate-9/p", frame_id=frame(1).frame_id, measures={"error": 0.0})
+    return RolloutSampled(
+        event_id=completed(1).event_id,
+        source=cause(1).position,
+        subject="gate",
+        pipeline="gate",
+        rollout_id=rollout_id,
+        kind="canary",
+        stage=0,
+        samples=(sample,),
+        sampled_at_us=1,
+        releases_offset=releases_offset,
+    )
