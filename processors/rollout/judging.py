@@ -7,7 +7,7 @@ Both hold for independent units (passages; see `units`) that were assigned to th
 
 Failed is what is certainly worse (the lower bound of the worsening is above 0) *and* by more than the margin as far as can be
 told (the estimate is). A certain worsening within the margin is tolerated: that is what the margin says. Successful is what
-has every measure's upper bound below its margin; all must hold, so none needs a share of alpha. No I/O; the monitor's step
+has every measure's upper bound below its margin; all must hold, so none needs a share of alpha. No I/O; the judge
 folds, judges after each batch, and sends the verdict as a command to the release processor.
 """
 
