@@ -25,22 +25,26 @@ def taken_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+# Out of the range that stacks choose from, so that none running beside this test takes one in between.
+APART = range(10000, 11000)
+
+
 def test_ports_are_chosen_free_and_different() -> None:
     """A preferred port that is taken, or wanted twice, is replaced by a free one."""
+    free = next(filter(ports.is_free, APART))
     with taken_port() as taken:
-        chosen = ports.choose(
-            ["a", "b", "c"], fixed={}, preferred={"a": taken, "b": 29999, "c": 29999}, among=range(29990, 30100)
-        )
+        chosen = ports.choose(["a", "b", "c"], fixed={}, preferred={"a": taken, "b": free, "c": free}, among=APART)
     assert chosen["a"] != taken
-    assert chosen["b"] == 29999
+    assert chosen["b"] == free
     assert len(set(chosen.values())) == 3
 
 
 def test_a_fixed_port_is_taken_or_refused() -> None:
     """A port that was set is used as it is, also before others get theirs; a taken one is refused."""
-    chosen = ports.choose(["a", "b"], fixed={"b": 29998}, preferred={"a": 29998}, among=range(29990, 30100))
-    assert chosen["b"] == 29998
-    assert chosen["a"] != 29998
+    free = next(filter(ports.is_free, APART))
+    chosen = ports.choose(["a", "b"], fixed={"b": free}, preferred={"a": free}, among=APART)
+    assert chosen["b"] == free
+    assert chosen["a"] != free
     with taken_port() as taken, pytest.raises(ConfigurationError, match=f"port {taken} for a is taken"):
         ports.choose(["a"], fixed={"a": taken}, preferred={})
 
