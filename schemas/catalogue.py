@@ -94,6 +94,7 @@ TOPICS: Mapping[str, Topic] = MappingProxyType(
                     e.ModelHealed,
                     e.LoadedModelsDiffered,
                     e.PromotionRequested,
+                    e.PromotionEnded,
                     e.ShadowStarted,
                     e.CanaryStarted,
                     e.CanaryAdvanced,

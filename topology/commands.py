@@ -21,14 +21,15 @@ from topology.settings import Settings
 
 _POLL_S = 0.2
 _WHERE_TO_LOOK = {
-    RELEASES: "see that a worker runs (`hindsight status`), and look at `hindsight releases list`",
+    RELEASES: "see that a worker runs (`hindsight status`), and look at `hindsight releases list`; what waits is ended by "
+    "`hindsight releases abort`",
     ERASURES: "see that a worker runs the erase processor, and run it again",
     REDRIVES: "see that a worker runs the redrive processor, and look at `hindsight dlq list` before you run it again",
 }
 
 
 _DO_WHEN_REFUSED = {
-    "another_promotion_waits": "wait for it; `hindsight releases history` shows what it waits for",
+    "another_promotion_waits": "wait for it, or call it off with `hindsight releases abort`; `hindsight releases list` shows it",
     "another_rollout_runs": "`hindsight releases list` shows it, `hindsight releases abort` ends it",
     "bad_value": "`hindsight releases show NAME` has the present values and what they may be",
     "gate_failed": "look at the window with `hindsight whatif`; --gate-limit sets another limit",

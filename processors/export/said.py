@@ -16,6 +16,7 @@ from schemas.events import (
     LoadedModelsDiffered,
     ModelHealed,
     ModelRegistered,
+    PromotionEnded,
     PromotionRequested,
     ReleaseLoaded,
     ReleaseLoadFailed,
@@ -88,6 +89,9 @@ def _release_change(event: Any) -> str:
             return _loaded_otherwise(event)
         case PromotionRequested():
             return f"release {event.release} to be promoted by {event.issued_by}"
+        case PromotionEnded():
+            what = "way back to" if event.is_rollback else "promotion of"
+            return f"the {what} {event.release} called off by {event.issued_by}"
         case ReleasePromoted():
             return f"release {event.release} promoted by {event.issued_by}, before it {event.previous_release or 'none'}"
         case ReleaseRolledBack():

@@ -187,7 +187,11 @@ def _loaded(state: PipelineReleases, command: ReportReleaseLoaded, cause: Cause)
 
 def _load_failed(state: PipelineReleases, command: ReportReleaseLoadFailed, cause: Cause) -> tuple[Any, ...]:
     entry, rollout = state.releases.get(command.release), state.rollout
-    if entry is None or (entry.load_error == command.error_message and command.endpoint not in entry.loaded_on):
+    if entry is None:
+        return ()
+    ends_promotion = command.gives_up and state.pending is not None and state.pending.release == command.release
+    is_told = entry.load_error == command.error_message and command.endpoint not in entry.loaded_on
+    if is_told and not ends_promotion:
         return ()
     failed = ReleaseLoadFailed(
         event_id=ids.event_id(cause.position, "ReleaseLoadFailed"),
@@ -197,6 +201,7 @@ def _load_failed(state: PipelineReleases, command: ReportReleaseLoadFailed, caus
         endpoint=command.endpoint,
         error_message=command.error_message,
         failed_at_us=command.issued_at_us,
+        gives_up=command.gives_up,
     )
     if rollout is None or rollout.release != command.release or set(entry.loaded_on) - {command.endpoint}:
         return (failed,)

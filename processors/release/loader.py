@@ -6,7 +6,7 @@ they mean: the release processor, which acts next.
 Guarantees: a promotion is reported ready by a server that was asked after it was requested; a load under way holds up no
 promotion of a release that is ready. A release in force or waited for that does not load is tried again, with backoff; any
 other one when somebody asks for it. A failure is told once for each server and promotion, and after the loads of the
-same round: a promotion that one server can carry out is not given up for another that cannot.
+same round. A promotion is given up when every server has failed: one that is away might still carry it out.
 """
 
 import asyncio
@@ -91,10 +91,14 @@ class ReleaseLoader:
                 await self._fill(server)
             except TransientError as error:
                 log.warning("inference server away", endpoint=server.endpoint, error=str(error))
+                self._failures = {place: failure for place, failure in self._failures.items() if place[0] != server.endpoint}
         for (endpoint, release), failure in self._failures.items():
             if not failure.is_told:
                 await self._report_failed(release, endpoint, failure.message)
                 failure.is_told = True
+
+    def _have_all_failed(self, release: str) -> bool:
+        return all((server.endpoint, release) in self._failures for server in self._servers)
 
     async def announce(self, server: ModelServer) -> None:
         """Report that the release that a promotion waits for is ready on this server."""
@@ -189,6 +193,7 @@ class ReleaseLoader:
                 endpoint=endpoint,
                 error_message=message[:4000],
                 issued_at_us=self._clock(),
+                gives_up=self._have_all_failed(release),
             )
         )
 

@@ -7,13 +7,14 @@ reads everything again. `core` gives the commands here; `routing` carries out wh
 from typing import Any
 
 from processors.release.refusals import Refusal
-from processors.release.state import CANARY, FAILED, SUCCESSFUL, PipelineReleases, Rollout
+from processors.release.state import CANARY, FAILED, SUCCESSFUL, Pending, PipelineReleases, Rollout
 from processors.step import Cause
 from schemas import ids
 from schemas.events import (
     AbortRollout,
     CanaryAdvanced,
     CanaryStarted,
+    PromotionEnded,
     ReportVerdict,
     RolloutEnded,
     RolloutJudged,
@@ -73,10 +74,16 @@ def wrong_steps(steps_percent: tuple[float, ...]) -> str:
 
 
 def abort(state: PipelineReleases, command: AbortRollout, cause: Cause) -> tuple[Any, ...] | Refusal:
-    """The trial ends, by a person."""
-    if state.rollout is None:
-        return Refusal("no_rollout", f"no shadow and no canary of {command.pipeline} runs")
-    return (ended(state.rollout, command.pipeline, ABORTED, command.issued_by, command.reason, command.issued_at_us, cause, 0),)
+    """The trial ends, and a promotion that waits for its release to be loaded; by a person."""
+    if state.rollout is None and state.pending is None:
+        return Refusal("no_rollout", f"no shadow and no canary of {command.pipeline} runs, and no promotion waits")
+    out: list[Any] = []
+    if state.rollout is not None:
+        by, at_us = command.issued_by, command.issued_at_us
+        out.append(ended(state.rollout, command.pipeline, ABORTED, by, command.reason, at_us, cause, 0))
+    if state.pending is not None:
+        out.append(_called_off(state.pending, command, cause, len(out)))
+    return tuple(out)
 
 
 def judged(state: PipelineReleases, command: ReportVerdict, cause: Cause) -> tuple[Any, ...]:
@@ -122,6 +129,20 @@ def ended(
         issued_by=by,
         reason=reason,
         ended_at_us=at_us,
+    )
+
+
+def _called_off(pending: Pending, command: AbortRollout, cause: Cause, index: int) -> PromotionEnded:
+    source = cause.source(index)
+    return PromotionEnded(
+        event_id=ids.event_id(source, "PromotionEnded"),
+        source=source,
+        pipeline=command.pipeline,
+        release=pending.release,
+        is_rollback=pending.is_rollback,
+        issued_by=command.issued_by,
+        reason=command.reason,
+        ended_at_us=command.issued_at_us,
     )
 
 

@@ -15,6 +15,7 @@ from schemas.events import (
     LoadedModelsDiffered,
     ModelHealed,
     ModelRegistered,
+    PromotionEnded,
     PromotionRequested,
     RegisterModel,
     ReleaseLoaded,
@@ -191,6 +192,8 @@ def _folded(state: PipelineReleases, event: Any) -> PipelineReleases:
                 gate=event.gate,
             )
             return replace(_with_entry(state, event.release, load_error=""), pending=asked)
+        case PromotionEnded():
+            return replace(state, pending=None)
         case ReleasePromoted() | ReleaseRolledBack():
             return _in_force(state, event)
         case ShadowStarted() | CanaryStarted() | CanaryAdvanced() | RolloutJudged() | RolloutEnded():
@@ -215,7 +218,7 @@ def _loading(state: PipelineReleases, event: ReleaseLoaded | ReleaseLoadFailed) 
     others = tuple(endpoint for endpoint in entry.loaded_on if endpoint != event.endpoint)
     failed = _with_entry(state, event.release, loaded_on=others, load_error=event.error_message)
     is_waited_for = state.pending is not None and state.pending.release == event.release
-    return replace(failed, pending=None) if is_waited_for else failed
+    return replace(failed, pending=None) if is_waited_for and event.gives_up else failed
 
 
 def _in_force(state: PipelineReleases, event: ReleasePromoted | ReleaseRolledBack) -> PipelineReleases:

@@ -158,7 +158,7 @@ class ReportReleaseLoaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportReleaseLoadFailed:
-    """The loader says that a release could not be loaded. Avro: hindsight.commands.ReportReleaseLoadFailed v1."""
+    """The loader says that a release could not be loaded. Avro: hindsight.commands.ReportReleaseLoadFailed v2."""
 
     command_id: EventId
     pipeline: str
@@ -166,6 +166,7 @@ class ReportReleaseLoadFailed:
     endpoint: str
     error_message: str
     issued_at_us: int
+    gives_up: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

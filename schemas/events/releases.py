@@ -61,7 +61,7 @@ class ReleaseLoaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseLoadFailed:
-    """The inference server could not load this release. Avro: hindsight.releases.ReleaseLoadFailed v1."""
+    """The inference server could not load this release. Avro: hindsight.releases.ReleaseLoadFailed v2."""
 
     event_id: EventId
     source: SourcePosition
@@ -70,6 +70,7 @@ class ReleaseLoadFailed:
     endpoint: str
     error_message: str
     failed_at_us: int
+    gives_up: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +192,20 @@ class RolloutEnded:
     rollout_id: str
     kind: str
     outcome: str
+    issued_by: str
+    reason: str
+    ended_at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionEnded:
+    """A promotion that waited was called off; who reads stays as it is. Avro: hindsight.releases.PromotionEnded v1."""
+
+    event_id: EventId
+    source: SourcePosition
+    pipeline: str
+    release: str
+    is_rollback: bool
     issued_by: str
     reason: str
     ended_at_us: int

@@ -67,7 +67,7 @@ def promote(
 ) -> None:
     """Put a release in force. Waits until an inference server has it; frames are read by it from then on."""
     from schemas.errors import ContractError
-    from schemas.events import PromoteRelease, ReleaseLoadFailed, ReleasePromoted, RolloutEnded
+    from schemas.events import PromoteRelease, ReleasePromoted, RolloutEnded
     from topology import gates
     from topology.configuration import load
 
@@ -79,9 +79,12 @@ def promote(
         PromoteRelease,
         lambda command: (
             lambda e: (
-                isinstance(e, (ReleasePromoted, ReleaseLoadFailed, RolloutEnded))
-                and e.release == name
-                and getattr(e, "outcome", "") != "aborted"
+                (
+                    e.release == name
+                    if isinstance(e, ReleasePromoted)
+                    else isinstance(e, RolloutEnded) and (e.release, e.outcome) == (name, "rolled_back")
+                )
+                or _will_not_be(e, name)
             )
         ),
         wait,
@@ -91,7 +94,7 @@ def promote(
         gate=found,
         despite_verdict=despite_verdict,
     )
-    _hold_loaded(event, "mend the model and register it as a new release")
+    _hold_promoted(event, "mend the model and register it as a new release")
     if isinstance(event, RolloutEnded):
         do = f"`hindsight releases show {name}` has the numbers; --despite-verdict passes them over"
         raise ContractError(f"{name} was not promoted: {event.reason}", do=do)
@@ -105,7 +108,7 @@ def rollback(
 ) -> None:
     """Put the release that read before in force again. Ends a shadow or a canary, and any promotion that waits."""
     from processors.release.core import release_before
-    from schemas.events import ReleaseLoadFailed, ReleaseRolledBack, RollBackRelease
+    from schemas.events import ReleaseRolledBack, RollBackRelease
     from topology import commands
     from topology.configuration import load
 
@@ -113,24 +116,30 @@ def rollback(
     target = to or release_before(commands.releases_now(load().settings))
     event = _settled(
         RollBackRelease,
-        lambda command: (
-            lambda e: isinstance(e, ReleaseRolledBack) or (isinstance(e, ReleaseLoadFailed) and target in (None, e.release))
-        ),
+        lambda command: lambda e: isinstance(e, ReleaseRolledBack) or _will_not_be(e, target),
         wait,
         release=target,
         reason=reason,
         revision=None,
     )
-    _hold_loaded(event, "roll back to another release with --to, or mend this one")
+    _hold_promoted(event, "roll back to another release with --to, or mend this one")
     typer.echo(f"{event.release} is in force again; before it: {event.previous_release}")
 
 
 def abort(reason: Reason = "", wait: Wait = 30.0) -> None:
-    """End the running shadow or canary. The release in force reads everything from then on."""
-    from schemas.events import AbortRollout, RolloutEnded
+    """End the running shadow or canary, and a promotion that waits. The release in force reads everything from then on."""
+    from schemas.events import AbortRollout, PromotionEnded, RolloutEnded
+    from topology import commands
+    from topology.configuration import load
 
-    event = _settled(AbortRollout, lambda command: lambda e: isinstance(e, RolloutEnded), wait, reason=reason)
-    typer.echo(f"the {event.kind} of {event.release} is over")
+    state = commands.releases_now(load().settings)
+    last = PromotionEnded if state.pending is not None else RolloutEnded
+    _settled(AbortRollout, lambda command: lambda e: isinstance(e, last), wait, reason=reason, revision=state.revision)
+    if state.rollout is not None:
+        typer.echo(f"the {state.rollout.kind} of {state.rollout.release} is over")
+    if state.pending is not None:
+        typer.echo(f"the promotion of {state.pending.release} is called off")
+    typer.echo(f"{state.in_force or 'no release'} is in force")
 
 
 def _shares(percent: float | None, steps: str | None) -> tuple[float, ...]:
@@ -187,9 +196,24 @@ def _settled(kind: Any, settles: Settles, wait_s: float, *, revision: int | None
     return commands.send(settings, command, until=settles(command), timeout_s=wait_s)
 
 
-def _hold_loaded(event: Any, do: str) -> None:
+def _will_not_be(event: Any, release: str | None) -> bool:
+    """Whether a promotion that waits for this release is over without it. A server that fails while others may not is told."""
+    from schemas.events import PromotionEnded, ReleaseLoadFailed
+
+    if not isinstance(event, (PromotionEnded, ReleaseLoadFailed)) or release not in (None, event.release):
+        return False
+    if isinstance(event, PromotionEnded) or event.gives_up:
+        return True
+    typer.echo(f"{event.endpoint} could not load it, others may yet: {event.error_message}", err=True)
+    return False
+
+
+def _hold_promoted(event: Any, do: str) -> None:
     from schemas.errors import ContractError
-    from schemas.events import ReleaseLoadFailed
+    from schemas.events import PromotionEnded, ReleaseLoadFailed
 
     if isinstance(event, ReleaseLoadFailed):
         raise ContractError(f"{event.release} could not be loaded on {event.endpoint}: {event.error_message}", do=do)
+    if isinstance(event, PromotionEnded):
+        why = f": {event.reason}" if event.reason else ""
+        raise ContractError(f"{event.release} was not put in force, {event.issued_by} called it off{why}", do="ask them")

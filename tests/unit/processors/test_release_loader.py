@@ -175,6 +175,47 @@ def test_while_every_server_is_away_a_promotion_waits() -> None:
     on_bench(test)
 
 
+def test_a_promotion_outlasts_one_server_that_cannot_while_another_is_away() -> None:
+    """The failure is told at once and ends nothing; the server that comes back has the release loaded, and it is promoted."""
+
+    async def test() -> None:
+        one, two = Server(ONE), Server(TWO)
+        bench = Bench(one, two)
+        one.refuses, two.is_away = {"r1": "no memory"}, True
+        bench.register("r1")
+        bench.promote("r1")
+        await asyncio.sleep(600)
+        assert [(event.endpoint, event.gives_up) for _, event in bench.said(ReleaseLoadFailed)] == [(ONE, False)]
+        two.is_away = False
+        assert await bench.in_force("r1") < 610
+        await bench.stop()
+
+    on_bench(test)
+
+
+def test_a_promotion_is_given_up_when_the_last_server_fails() -> None:
+    """Also in the same words as the first, long after it; one that failed before it went away is asked again."""
+
+    async def test() -> None:
+        one, two = Server(ONE), Server(TWO)
+        bench = Bench(one, two)
+        one.refuses, two.refuses = {"r1": "no file"}, {"r1": "no file"}
+        bench.register("r1")
+        await asyncio.sleep(60)
+        two.is_away = True
+        await asyncio.sleep(60)
+        bench.promote("r1")
+        await asyncio.sleep(600)
+        assert bench.state.pending is not None
+        two.is_away = False
+        await asyncio.sleep(10)
+        assert bench.state.pending is None
+        assert [event.gives_up for _, event in bench.said(ReleaseLoadFailed)][-1:] == [True]
+        await bench.stop()
+
+    on_bench(test)
+
+
 def test_a_load_under_way_holds_up_no_promotion() -> None:
     """A newer release takes long to load; one that is ready is promoted within a second all the same."""
 

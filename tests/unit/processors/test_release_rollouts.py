@@ -12,7 +12,9 @@ from schemas.events import (
     CanaryStarted,
     CommandRefused,
     PromoteRelease,
+    PromotionEnded,
     PromotionRequested,
+    ReleaseLoaded,
     ReleaseLoadFailed,
     ReleasePromoted,
     ReleaseRolledBack,
@@ -231,6 +233,20 @@ def test_a_way_back_is_not_held_up_by_a_trial_or_a_promotion() -> None:
     assert (over.outcome, over.release, over.reason) == ("aborted", "r3", "r1 was put in force")
     waiting = (*R1_R2_R3, register("r4"), promote("r4"))
     assert after(*waiting, back(), loaded("r2")).in_force == "r2"
+
+
+def test_a_promotion_that_waits_can_be_called_off() -> None:
+    """Also a way back, and together with a trial; what is loaded later promotes nothing, and another may be asked for."""
+    waiting = (*READY, register("r3"), promote("r3"))
+    (off,) = decided(waiting, abort())
+    assert (type(off), off.release, off.is_rollback, off.reason) == (PromotionEnded, "r3", False, "why")
+    assert after(*waiting, abort()).pending is None
+    assert [type(e) for e in decided((*waiting, abort()), loaded("r3"))] == [ReleaseLoaded]
+    assert [type(e) for e in decided((*waiting, abort()), promote("r2"))] == [PromotionRequested]
+    over, off = decided((*CANARY, promote("r2")), abort())
+    assert (type(over), type(off), off.source.index) == (RolloutEnded, PromotionEnded, 1)
+    (off,) = decided((*READY, promote("r2"), loaded("r2"), back()), abort())
+    assert off.is_rollback
 
 
 def test_what_read_before_stays_loaded() -> None:
