@@ -34,15 +34,16 @@ class KeptStates(Generic[S]):
         self._ports = ports
         self._partition = partition
 
-    def decode(self, record: Record) -> Any:
-        """The record's event.
+    def decode(self, record: Record) -> tuple[Any, str | None]:
+        """The record's event, and whose state it belongs to.
 
         Raises:
             ContractError: it is not an event of this topic, or claims a name that is reserved.
         """
         event = decode(record.value, record.topic, self._ports.schemas)
-        refuse_reserved(self._step.key(event))
-        return event
+        key = self._step.key(event)
+        refuse_reserved(key)
+        return event, key
 
     async def load(self, keys: tuple[str, ...], offset: int) -> Stored:
         """The named states and the position, which is `offset` or further; caught up from the log when it was not.
@@ -105,15 +106,15 @@ class KeptStates(Generic[S]):
         name, topic = self._step.name, self._step.topic
         log.info("catching up", processor=name, partition=self._partition, start=start, stop=stop)
         records = await asyncio.to_thread(lambda: list(self._ports.log.read(topic, self._partition, start, stop)))
-        found = [(e, r) for r in records if (e := self._event_or_none(r)) is not None]
-        keys = tuple(sorted({k for e, _ in found if (k := self._step.key(e)) is not None}))
+        found = [(*e, r) for r in records if (e := self._event_or_none(r)) is not None]
+        keys = tuple(sorted({k for _, k, _ in found if k is not None}))
         stored = await self._ports.views.load(name, self._partition, (*keys, SOURCES_KEY))
         states, seen = self.unpack(stored, keys)
-        for event, record in found:
+        for event, key, record in found:
             told = told_by(event, record, name)
             if told is not None and not seen.is_repeat(*told):
                 seen = seen.with_event(*told)
-                if (key := self._step.key(event)) is not None and not is_counted(redriven_of(record)):
+                if key is not None and not is_counted(redriven_of(record)):
                     states[key] = self._step.fold(states.get(key, self._step.initial), event)
         await self.save(position, stop, states, seen)
 
@@ -126,7 +127,7 @@ class KeptStates(Generic[S]):
                 do="the view store belongs to another log, or the log was cut: empty it, and it is built anew from the log",
             )
 
-    def _event_or_none(self, record: Record) -> Any:
+    def _event_or_none(self, record: Record) -> tuple[Any, str | None] | None:
         try:
             return self.decode(record)
         except ContractError:

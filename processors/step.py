@@ -1,13 +1,13 @@
 """What a processor is, and the ports that the shell runs it on.
 
-A processor reads one topic. For each record the shell decodes the event, lets the processor *prepare* (the only place
-where the world is asked: blobs, models), then *decides* with the state and the prepared command, appends what was
-decided, folds the event into the state, and stores state and position together. `decide` and `fold` are pure.
+A processor reads one topic. For each record the shell decodes the event, lets a processor that asks the world *prepare*
+(blobs, models; nothing else does), lets one that *decides* say what follows, with the state and what was prepared, appends
+that, folds the event into the state, and stores state and position together. `decide` and `fold` are pure.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from processors.redriven import Redriven
 from schemas.codec import Schemas
@@ -69,14 +69,24 @@ class Step(Protocol[S]):
     def key(self, event: Any) -> str | None:
         """Whose state the event belongs to; None when it changes no state."""
 
-    async def prepare(self, event: Any, cause: Cause) -> Prepared:
-        """Ask the world. Raises TransientError to be called again later; every other outcome is an answer."""
-
-    def decide(self, state: S, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
-        """The events that follow. Pure."""
-
     def fold(self, state: S, event: Any) -> S:
         """The state with the event counted. Pure, and the same whether live, catching up, or replaying."""
+
+
+@runtime_checkable
+class Deciding(Protocol):
+    """What a step has as well when something follows from what it reads; a view only folds."""
+
+    def decide(self, state: Any, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
+        """The events that follow. Pure."""
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """What a step has as well when it asks the world; many of its records are prepared at once."""
+
+    async def prepare(self, event: Any, cause: Cause) -> Prepared:
+        """Ask. Raises TransientError to be called again later; every other outcome is an answer."""
 
 
 # The states of a view's partition by a snapshot at or before a position, one that the log still reaches back to.

@@ -11,7 +11,7 @@ from processors.step import Cause
 from streams.records import Record
 from streams.tracing import current_traceparent
 
-__all__ = ["calling", "consuming", "current_traceparent", "storing", "trace_id_of"]
+__all__ = ["calling", "consuming", "current_traceparent", "is_traced", "storing", "trace_id_of"]
 
 _tracer = trace.get_tracer("hindsight")
 _propagator = TraceContextTextMapPropagator()
@@ -36,6 +36,11 @@ def consuming(processor: str, record: Record, cause: Cause) -> Iterator[None]:
         yield
 
 
+def is_traced() -> bool:
+    """Whether somebody collects spans: work that awaits nothing and logs nothing needs none otherwise."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
 @contextmanager
 def calling(what: str, **attributes: str) -> Iterator[None]:
     """A span for one call to the outside, child of the record's; an error that leaves it is recorded."""
@@ -46,9 +51,9 @@ def calling(what: str, **attributes: str) -> Iterator[None]:
 
 
 @contextmanager
-def storing(processor: str, cause: Cause | None) -> Iterator[None]:
+def storing(processor: str, traceparent: str) -> Iterator[None]:
     """A span for one write of states; child of the last record that it counts, since one write may count many."""
-    parent = _propagator.extract({"traceparent": cause.traceparent}) if cause is not None and cause.traceparent else None
+    parent = _propagator.extract({"traceparent": traceparent}) if traceparent else None
     with _tracer.start_as_current_span("viewstore.save", context=parent, kind=trace.SpanKind.CLIENT) as span:
         span.set_attribute("hindsight.processor", processor)
         yield

@@ -173,16 +173,35 @@ _SCALARS: Mapping[Any, Convert] = {str: _text, int: _whole, float: _number, bool
 
 
 def _record_reader(cls: Any) -> Convert:
+    """One function for the whole record, as `dataclasses` makes its methods: every record that is read comes through here."""
     hints = get_type_hints(cls)
-    parts = [(f.name, _reader(hints[f.name]), f.default is not MISSING or f.default_factory is not MISSING) for f in fields(cls)]
-    names = {f.name for f in fields(cls)}
-
-    def read(plain: Mapping[str, Any]) -> Any:
-        if not plain.keys() <= names:
-            raise TypeError(f"unknown fields {sorted(plain.keys() - names)}")
-        return cls(**{name: convert(plain[name]) for name, convert, optional in parts if not optional or name in plain})
-
+    known: dict[str, Any] = {"cls": cls, "names": frozenset(f.name for f in fields(cls)), "isfinite": isfinite}
+    lines = [
+        "if not plain.keys() <= names:",
+        "    raise TypeError(f'unknown fields {sorted(plain.keys() - names)}')",
+        "made = {}",
+    ]
+    for f in fields(cls):
+        known[f"read_{f.name}"] = _reader(hints[f.name])
+        kind, inner = _shape(hints[f.name])
+        fast = _AS_IT_IS.get(inner) if kind == "scalar" else None
+        lines.append(f"v = plain[{f.name!r}]")
+        lines.append(f"made[{f.name!r}] = v if {fast} else read_{f.name}(v)" if fast else f"made[{f.name!r}] = read_{f.name}(v)")
+        if f.default is not MISSING or f.default_factory is not MISSING:
+            lines[-2:] = [f"if {f.name!r} in plain:", *(f"    {line}" for line in lines[-2:])]
+    lines.append("return cls(**made)")
+    exec("def read(plain):\n    " + "\n    ".join(lines), known)
+    read: Convert = known["read"]
     return read
+
+
+# Scalars that need no reading, by what is asked of a value `v`.
+_AS_IT_IS: Mapping[Any, str] = {
+    str: "type(v) is str",
+    int: "type(v) is int",
+    float: "type(v) is float and isfinite(v)",
+    bool: "type(v) is bool",
+}
 
 
 def _shape(tp: Any) -> tuple[str, Any]:

@@ -270,8 +270,9 @@ class Gate:
 
     async def _submitted(self, runner: Any, log: MemoryLog, topic: str, partition: int, start: int, end: int) -> None:
         self._under_way = done = asyncio.get_running_loop().create_future()
-        for record in log.read(topic, partition, start, end):
-            await runner.submit(record, (lambda: done.set_result(None)) if record.offset == end - 1 else lambda: None)
+        await runner.submit(
+            list(log.read(topic, partition, start, end)), lambda r: done.set_result(None) if r.offset == end - 1 else None
+        )
         if start < end:
             await done
         await runner.stop()

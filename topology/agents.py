@@ -10,6 +10,7 @@ from typing import Any
 import faust
 
 from processors.agent import bind
+from processors.faust_batches import use_batches
 from processors.step import Ports, Step
 from streams.kafka_groups import KafkaGroups
 from streams.names import Namespace
@@ -50,7 +51,7 @@ def faust_app(group: str, *, bootstrap_servers: str, namespace: Namespace, limit
     Args:
         folder: Where Faust makes the folders for tables that no app of ours has.
     """
-    return faust.App(
+    app = faust.App(
         namespace.group(group),
         broker=[f"kafka://{server}" for server in bootstrap_servers.split(",")],
         key_serializer="raw",
@@ -70,6 +71,8 @@ def faust_app(group: str, *, bootstrap_servers: str, namespace: Namespace, limit
         store="memory://",
         datadir=folder,
     )
+    use_batches(app)
+    return app
 
 
 class Agents:

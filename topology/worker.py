@@ -123,6 +123,8 @@ async def run_worker(settings: Settings, names: tuple[str, ...], *, metrics_port
         beside.append(_watched(_heal_models(settings, using, processes, lambda: follower.current()[0], deciding, stop), failed))
     # What was imported and built stays until the end: collections need not walk it, and neither does the exit.
     gc.freeze()
+    # Thousands of events live at once and few in cycles: looking for those as often as Python does took a fifth of the time.
+    gc.set_threshold(50_000, 20, 50)
     health.ready = True
     log.info("worker ready", processors=names, metrics_port=metrics_port)
     await stop.wait()

@@ -5,7 +5,7 @@ from typing import Any
 from processors.derive import core
 from processors.metrics import FRAME_TO_RESULT_SECONDS
 from processors.rules.contract import Rules
-from processors.step import NOTHING, Cause, Prepared
+from processors.step import Cause
 from schemas.catalogue import INFERENCES
 
 
@@ -27,11 +27,8 @@ class DeriveStep:
     def key(self, event: Any) -> str | None:
         return str(event.frame.device_id)
 
-    async def prepare(self, event: Any, cause: Cause) -> Prepared:
-        FRAME_TO_RESULT_SECONDS.observe(max(0.0, (cause.now_us - event.frame.captured_at_us) / 1e6))
-        return NOTHING
-
     def decide(self, state: core.DevicePassages, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
+        FRAME_TO_RESULT_SECONDS.observe(max(0.0, (cause.now_us - event.frame.captured_at_us) / 1e6))
         return core.decide(self._rules, state, event, cause)
 
     def fold(self, state: core.DevicePassages, event: Any) -> core.DevicePassages:

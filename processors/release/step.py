@@ -3,7 +3,7 @@
 from typing import Any
 
 from processors.release import core
-from processors.step import NOTHING, Cause, Prepared
+from processors.step import Cause
 from schemas.catalogue import COMMANDS
 from schemas.events import DiscardLetters, EraseFrames, RedriveLetters
 from schemas.types import SourcePosition
@@ -21,9 +21,6 @@ class ReleaseStep:
 
     def key(self, event: Any) -> str | None:
         return None if isinstance(event, _OF_OTHERS) else str(event.pipeline)
-
-    async def prepare(self, event: Any, cause: Cause) -> Prepared:
-        return NOTHING
 
     def decide(self, state: core.PipelineReleases, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
         return () if isinstance(event, _OF_OTHERS) else core.decide(state, event, cause)

@@ -13,7 +13,7 @@ from processors.release.routing import CANDIDATE, INCUMBENT
 from processors.release.state import CANARY
 from processors.rollout.measuring import ERROR, measures_of
 from processors.rules.contract import Rules
-from processors.step import NOTHING, Cause, Prepared
+from processors.step import Cause
 from schemas import ids
 from schemas.events import CandidateCompleted, CandidateFailed, InferenceCompleted, InferenceFailed, RolloutSampled
 from schemas.types import FrameRef, RolloutArm, RolloutSample
@@ -54,9 +54,6 @@ class SamplingStep:
     def key(self, event: Any) -> str | None:
         arm = getattr(event, "rollout", None)
         return arm.rollout_id if arm is not None else None
-
-    async def prepare(self, event: Any, cause: Cause) -> Prepared:
-        return NOTHING
 
     def decide(self, state: Waiting, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
         if self.key(event) is None:

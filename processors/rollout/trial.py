@@ -12,7 +12,7 @@ from typing import Any
 from processors.rollout import folding, judging
 from processors.rollout.plan import Plan
 from processors.rollout.samples import MEASURES, Sample
-from processors.step import NOTHING, Cause, Prepared
+from processors.step import Cause
 from schemas import ids
 from schemas.catalogue import MONITORING
 from schemas.events import ReportVerdict, RolloutSampled
@@ -52,9 +52,6 @@ class JudgeStep:
 
     def key(self, event: Any) -> str | None:
         return str(event.subject) if isinstance(event, RolloutSampled) else None
-
-    async def prepare(self, event: Any, cause: Cause) -> Prepared:
-        return NOTHING
 
     def decide(self, state: Trial, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
         if not isinstance(event, RolloutSampled):

@@ -2,7 +2,6 @@
 
 from typing import Any, Generic, TypeVar
 
-from processors.step import NOTHING, Cause, Prepared
 from processors.views.catalogue import View
 
 S = TypeVar("S")
@@ -20,12 +19,6 @@ class ViewStep(Generic[S]):
 
     def key(self, event: Any) -> str | None:
         return self._view.key(event)
-
-    async def prepare(self, event: Any, cause: Cause) -> Prepared:
-        return NOTHING
-
-    def decide(self, state: S, event: Any, answer: Any, cause: Cause) -> tuple[Any, ...]:
-        return ()
 
     def fold(self, state: S, event: Any) -> S:
         return self._view.fold(state, event)

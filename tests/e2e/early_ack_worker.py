@@ -3,7 +3,7 @@
 `test_worker_killed` runs it to prove that its own check finds lost frames. Started like `hindsight worker`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from processors import agent
@@ -15,9 +15,10 @@ from topology.cli import main
 class EarlyAckRunner(PartitionRunner[Any]):
     """The runner with the acknowledgement moved before the publish."""
 
-    async def submit(self, record: Record, acknowledge: Callable[[], Any]) -> None:
-        await super().submit(record, lambda: None)
-        acknowledge()
+    async def submit(self, records: Sequence[Record], acknowledge: Callable[[Record], Any]) -> None:
+        await super().submit(records, lambda record: None)
+        for record in records:
+            acknowledge(record)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ while without knowing (a zombie); what it acknowledges no longer counts.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,10 +85,9 @@ class Owner:
                 continue
             (record,) = self._log.read(self.step.topic, self.partition, self._next, self._next + 1)
             self._next += 1
-            acknowledge: Callable[[], Any] = lambda offset=record.offset: self._acknowledged.add(offset)  # noqa: E731  # a closure over one number
             if self._plant == "early_ack":
-                acknowledge()
-            await self._runner.submit(record, acknowledge)
+                self._acknowledged.add(record.offset)
+            await self._runner.submit([record], lambda done: self._acknowledged.add(done.offset))
 
     async def _stop(self) -> None:
         self._feeding.cancel()

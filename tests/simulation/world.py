@@ -17,6 +17,7 @@ from processors.assess.step import AssessStep
 from processors.derive.step import DeriveStep
 from processors.infer.core import Route
 from processors.infer.step import InferStep, Retries
+from processors.kept import KeptStates
 from processors.redrive.step import RedriveStep
 from processors.release.core import INITIAL
 from processors.release.step import ReleaseStep
@@ -27,6 +28,7 @@ from processors.views.replay import fold_log
 from processors.views.step import ViewStep
 from schemas.catalogue import RELEASES
 from schemas.codec import FixedSchemas
+from schemas.errors import TransientError
 from schemas.types import FrameRef
 from streams.memory import MemoryBlobStore, MemoryLog
 from streams.ports import Appender, ViewStore
@@ -48,6 +50,7 @@ PIPELINE = "gate"
 STEPS = ("assess", "infer", "derive", "release", "redrive", *VIEWS)
 _CONVERGE_S = 600.0
 _IDLE_S = 12.0
+_CAUGHT_UP_EVERY_S = 5.0
 _START_US = 1_790_000_000_000_000
 
 
@@ -94,12 +97,13 @@ class World:
         for name in STEPS:
             for partition in self.log.partitions(self._topic(name)):
                 self.owners[name, partition] = [self._new_owner(name, partition)]
-        committing = asyncio.create_task(self._commit_now_and_then())
+        beside = [asyncio.create_task(self._commit_now_and_then()), asyncio.create_task(self._keep_caught_up())]
         await asyncio.gather(self.sent.everything(self.faulty_s), self._chaos())
         self.weather.healed = True
         await self._one_owner_each()
         await self._converge()
-        committing.cancel()
+        for task in beside:
+            task.cancel()
         for owners in self.owners.values():
             for owner in owners:
                 await owner.ended()
@@ -214,6 +218,18 @@ class World:
                     owner.commit()
             if self.weather.healed and self.settled():
                 self._all_on_record.set()
+
+    async def _keep_caught_up(self) -> None:
+        """As `topology.caught_up` does: a view store that lost what was acknowledged is filled, also when no record comes."""
+        while True:
+            await asyncio.sleep(_CAUGHT_UP_EVERY_S)
+            for (name, partition), owners in sorted(self.owners.items()):
+                ports: Ports[Any] = Ports(
+                    log=self.log, appender=self.log, views=self.views, schemas=self.schemas, clock=self.clock
+                )
+                for owner in owners[:1]:
+                    with suppress(TransientError):
+                        await KeptStates(owner.step, ports, partition).load((), self.groups[name].committed[partition])
 
     async def _converge(self) -> None:
         with suppress(TimeoutError):

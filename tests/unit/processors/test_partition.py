@@ -73,8 +73,7 @@ class Bench:
         return list(self.log.read(FRAMES, 0, start, start + count))
 
     async def give(self, *records: Record) -> None:
-        for record in records:
-            await self.runner.submit(record, lambda offset=record.offset: self.acknowledged.append(offset))
+        await self.runner.submit(records, lambda record: self.acknowledged.append(record.offset))
 
     async def counted(self) -> int:
         """How many the view counted, after checking that it is the fold of its log."""

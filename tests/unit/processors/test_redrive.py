@@ -146,11 +146,11 @@ class Gate:
                 topic = topics[name]
                 for record in list(self.log.read(topic, 0, self.given.get(name, 0), self.log.bounds(topic, 0).end)):
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(runner.submit(record, partial(self._acknowledge, name, record.offset)), 30)
+                        await asyncio.wait_for(runner.submit([record], partial(self._acknowledge, name)), 30)
             await asyncio.sleep(20)
 
-    def _acknowledge(self, name: str, offset: int) -> None:
-        self.given[name] = max(self.given.get(name, 0), offset + 1)
+    def _acknowledge(self, name: str, record: Record) -> None:
+        self.given[name] = max(self.given.get(name, 0), record.offset + 1)
 
     def send(self, *sequences: int, device: str = DEVICE) -> None:
         for sequence in sequences:
