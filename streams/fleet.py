@@ -7,8 +7,9 @@ bounded number of calls in flight: when all are full, callers wait, and so do th
 had, the call fails at once and says why of each; the frame waits in Kafka.
 
 The choice is by two random servers and the lower of their loads: the time that a call took lately, which rises at once and falls
-slowly, times the calls in flight. Source: M. Mitzenmacher, The power of two choices in randomized load balancing, 2001; the
-estimate is the peak EWMA of Twitter's Finagle.
+slowly, times the calls in flight. A call that is not over took as long as it has so far, and one that failed took a while: a
+server that refuses everything at once is not a fast one. Source: M. Mitzenmacher, The power of two choices in randomized load
+balancing, 2001; the estimate is the peak EWMA of Twitter's Finagle.
 """
 
 import asyncio
@@ -48,6 +49,8 @@ _NOT_READY_S = 0.5
 _LIVE_S = 1.0
 _WELL_EVERY_S = 1.0
 _WELL_S = 5.0
+_FAILED_AS_S = 2.0
+_LOOK_S = 0.5
 _DO = "check that Triton runs and has the release: `hindsight status`"
 
 
@@ -101,9 +104,10 @@ class Fleet:
         def ask(member: "_Member") -> Awaitable[Answer]:
             return member.server.infer(release, image, parameters, traceparent=traceparent)
 
-        call = _Call(release, ask, self._now_s() + self._timeout_s)
+        limit = asyncio.timeout(self._timeout_s)
+        call = _Call(release, ask, self._timeout_s, limit)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with limit:
                 return await self._answered(call)
         except TimeoutError as error:
             waited = f"{release}: no answer within {self._timeout_s:g} s from {call.last or 'a server with room'}"
@@ -126,22 +130,27 @@ class Fleet:
         """
         while True:
             fit = [m for m in self._members if m.server.endpoint not in call.away and m.takes(call.release)]
+            self._find_out(call.release)
             if not fit:
-                self._find_out()
                 raise InferenceUnavailableError(self._why_none(call), do=_DO)
-            if self._now_s() >= call.deadline_s:
-                raise TimeoutError
             if with_room := [m for m in fit if m.has_room]:
-                self._find_out()
-                return self._better(with_room)
-            room = asyncio.get_running_loop().create_future()
-            self._waiting.append(room)
-            await room
+                return self._better(with_room, call)
+            await self._room()
 
-    def _better(self, members: "list[_Member]") -> "_Member":
+    async def _room(self) -> None:
+        """Wait until there may be room, or it is time to see whether a server that was away is back."""
+        room = asyncio.get_running_loop().create_future()
+        self._waiting.append(room)
+        try:
+            await asyncio.wait({room}, timeout=_LOOK_S)
+        finally:
+            if room in self._waiting:
+                self._waiting.remove(room)
+
+    def _better(self, members: "list[_Member]", call: "_Call") -> "_Member":
         """The less loaded of two; the call has its place there from now on."""
         chosen = min(self._random.sample(members, min(2, len(members))), key=lambda m: m.load())
-        chosen.take()
+        chosen.take(call)
         return chosen
 
     def _why_none(self, call: "_Call") -> str:
@@ -157,7 +166,7 @@ class Fleet:
                 if not done and (second := self._beside(call, first)) is not None:
                     HEDGED.labels(second.server.endpoint).inc()
                     tasks.add(self._begun(call, second))
-            return await _first_good(tasks)
+            return await _first_good(tasks, self._hedge_after_s)
         finally:
             for task in tasks:
                 task.cancel()
@@ -166,13 +175,13 @@ class Fleet:
     def _beside(self, call: "_Call", first: "_Member") -> "_Member | None":
         others = [m for m in self._members if m is not first and m.takes(call.release) and m.has_room]
         others = [m for m in others if m.server.endpoint not in call.away]
-        return self._better(others) if others else None
+        return self._better(others, call) if others else None
 
     def _begun(self, call: "_Call", member: "_Member") -> "asyncio.Task[Answer]":
         """The call in the place that was taken for it, which it gives back however it ends, also before it began."""
 
         def left(_: "asyncio.Task[Answer]") -> None:
-            member.leave()
+            member.leave(call)
             self._tell_of_room()
 
         task = asyncio.create_task(self._asked(call, member))
@@ -199,7 +208,12 @@ class Fleet:
             member.ended(began_s, "step_failed")
             raise
         except asyncio.CancelledError:
-            member.ended(began_s, "timeout" if self._now_s() >= call.deadline_s else "given_up")
+            # Who waited for room most of the time says nothing about the server that it came to last.
+            had_it = self._now_s() - began_s >= call.timeout_s / 2
+            member.ended(began_s, "timeout" if call.limit.expired() and had_it else "given_up")
+            raise
+        except Exception:
+            member.ended(began_s, "unexpected")
             raise
         member.ended(began_s, "ok")
         return answer
@@ -210,12 +224,12 @@ class Fleet:
                 waiting.set_result(None)
         self._waiting.clear()
 
-    def _find_out(self) -> None:
-        """Ask servers that are out, beside the calls, whether they live again, and others whether what died there does."""
+    def _find_out(self, release: str) -> None:
+        """Ask servers that are out, beside the calls, whether they read again, and others whether what died there does."""
         for member in self._members:
             if member.breaker.is_due and not member.is_asked:
                 member.is_asked = True
-                self._beside_the_calls(self._ask_whether_it_lives(member))
+                self._beside_the_calls(self._ask_whether_it_lives(member, release))
             for release in member.to_probe():
                 self._beside_the_calls(self._ask_whether_it_is_well(member, release))
 
@@ -224,15 +238,22 @@ class Fleet:
         self._finding_out.add(task)
         task.add_done_callback(self._finding_out.discard)
 
-    async def _ask_whether_it_lives(self, member: "_Member") -> None:
+    async def _ask_whether_it_lives(self, member: "_Member", release: str) -> None:
+        """A server that says that it lives may hang in every inference: no frame finds that out, a probe does."""
         alive = False
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LIVE_S):
                     alive = await member.server.is_live()
+            if alive:
+                alive = False
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_WELL_S):
+                        alive = await member.server.is_well(release)
         finally:
             member.is_asked = False
             member.breaker.lives(alive)
+            self._tell_of_room()
 
     async def _ask_whether_it_is_well(self, member: "_Member", release: str) -> None:
         is_well = False
@@ -248,10 +269,13 @@ class Fleet:
 class _Call:
     """One frame's call: who is asked, until when, who was away."""
 
-    def __init__(self, release: str, ask: "Callable[[_Member], Awaitable[Answer]]", deadline_s: float) -> None:
+    def __init__(
+        self, release: str, ask: "Callable[[_Member], Awaitable[Answer]]", timeout_s: float, limit: asyncio.Timeout
+    ) -> None:
         self.release = release
         self.ask = ask
-        self.deadline_s = deadline_s
+        self.timeout_s = timeout_s
+        self.limit = limit
         self.away: dict[str, str] = {}
         self.last = ""
 
@@ -273,14 +297,14 @@ class _Member:
         self.is_asked = False
         self._now_s = now_s
         self._calls_most = calls_most
-        self._in_flight = 0
+        self._in_flight: dict[_Call, float] = {}
         self._took_s, self._took_at_s = 0.0, now_s()
         self._without: dict[str, float] = {}
         self._died: dict[str, _Death] = {}
 
     @property
     def has_room(self) -> bool:
-        return self._in_flight < self._calls_most
+        return len(self._in_flight) < self._calls_most
 
     def takes(self, release: str) -> bool:
         """Whether a call for a release may go here."""
@@ -294,17 +318,20 @@ class _Member:
         return f"its process of {died.model} is dead" if died is not None else f"it does not have {release} ready"
 
     def load(self) -> float:
-        return self._took_s * math.exp((self._took_at_s - self._now_s()) / _FORGET_S) * (self._in_flight + 1)
+        now_s = self._now_s()
+        lately_s = self._took_s * math.exp((self._took_at_s - now_s) / _FORGET_S)
+        oldest_s = now_s - min(self._in_flight.values(), default=now_s)
+        return max(lately_s, oldest_s) * (len(self._in_flight) + 1)
 
-    def take(self) -> None:
+    def take(self, call: _Call) -> None:
         """A call has a place here."""
-        self._in_flight += 1
+        self._in_flight[call] = self._now_s()
         self.breaker.begin()
-        IN_FLIGHT.labels(self.server.endpoint).set(self._in_flight)
+        IN_FLIGHT.labels(self.server.endpoint).set(len(self._in_flight))
 
-    def leave(self) -> None:
-        self._in_flight -= 1
-        IN_FLIGHT.labels(self.server.endpoint).set(self._in_flight)
+    def leave(self, call: _Call) -> None:
+        del self._in_flight[call]
+        IN_FLIGHT.labels(self.server.endpoint).set(len(self._in_flight))
 
     def is_without(self, release: str) -> None:
         """It lives, and does not have a release: others may be read there, and this one is asked for again in a while."""
@@ -340,30 +367,34 @@ class _Member:
 
     def ended(self, began_s: float, outcome: str) -> None:
         CALLS.labels(self.server.endpoint, outcome).inc()
+        seconds = self._now_s() - began_s
+        if outcome == "ok":
+            SECONDS.labels(self.server.endpoint).observe(seconds)
+        is_failure = outcome in ("step_failed", "unexpected")
+        self._took(max(seconds, _FAILED_AS_S) if is_failure else seconds)
         if outcome == "given_up":
             self.breaker.given_up()
-            return
-        if outcome in ("unavailable", "timeout"):
+        elif outcome in ("unavailable", "timeout"):
             self.breaker.failed()
-            return
-        self.breaker.answered()
-        if outcome == "ok":
-            self._took(self._now_s() - began_s)
+        else:
+            self.breaker.answered()
 
     def _took(self, seconds: float) -> None:
         """Rises at once, falls slowly."""
-        SECONDS.labels(self.server.endpoint).observe(seconds)
         now_s = self._now_s()
         keeps = math.exp((self._took_at_s - now_s) / _FORGET_S)
         self._took_s = max(seconds, self._took_s * keeps + seconds * (1 - keeps))
         self._took_at_s = now_s
 
 
-async def _first_good(tasks: "set[asyncio.Task[Answer]]") -> Answer:
-    """The first answer; an error only when every one ended with one, and then the first."""
+async def _first_good(tasks: "set[asyncio.Task[Answer]]", patience_s: float | None) -> Answer:
+    """The first answer; an error when every one ended with one, or the last one takes longer than `patience_s` after one."""
     waiting, first_error = set(tasks), None
     while waiting:
-        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        limit_s = patience_s if first_error is not None else None
+        done, waiting = await asyncio.wait(waiting, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            break
         for task in done:
             if (error := task.exception()) is None:
                 return task.result()

@@ -257,9 +257,179 @@ def test_a_hedge_asks_another_server_after_a_while_and_gives_the_slow_one_up() -
         began = now()
         assert set(await ask_many(calls, 40, at_once=2)) == {one.endpoint}
         assert now() - began < 20.0
-        assert other.given_up > 0
+        assert 0 < other.given_up < 5
         other.hangs = False
+        await asyncio.sleep(60)
         assert (await ask_many(calls, 60)).count(other.endpoint) > 5
+
+    on(test)
+
+
+def test_a_slow_server_is_known_as_slow_also_when_a_hedge_outruns_it() -> None:
+    """Its calls never end, and took as long as they were waited for."""
+
+    async def test() -> None:
+        slow, fast = both = servers(5.0, 0.05)
+        calls = fleet(both, hedge_after_s=0.5)
+        assert set(await ask_many(calls, 200, at_once=1)) == {fast.endpoint}
+        assert len(slow.asked) < 20
+
+    on(test)
+
+
+def test_a_hedge_that_hangs_does_not_hide_that_the_first_one_failed() -> None:
+    """The step that failed is told as soon as the other had as long as a hedge waits, and not at the deadline."""
+
+    async def test() -> None:
+        one, other = both = servers(0.1, 0.1)
+        other.hangs = True
+
+        async def fails(*_: Any, **__: Any) -> Answer:
+            await asyncio.sleep(1.0)
+            raise StepFailedError("failed", step="recognizer", endpoint=one.endpoint)
+
+        one.infer = fails  # type: ignore[method-assign]
+        calls = fleet(both, hedge_after_s=0.5)
+        outcomes = []
+        for _ in range(4):
+            began = now()
+            with pytest.raises((StepFailedError, InferenceTimeoutError)) as told:
+                await ask(calls)
+            outcomes.append((getattr(told.value, "step", None), now() - began < 3.0))
+        assert outcomes == [("recognizer", True)] * 4
+
+    on(test)
+
+
+def test_a_call_that_is_not_over_counts_for_as_long_as_it_has_lasted() -> None:
+    """A server that was never slow before takes a few calls, and not all that there is room for."""
+
+    async def test() -> None:
+        hung, good = both = servers(0.1, 0.1)
+        calls = fleet(both, calls=16)
+        await ask_many(calls, 20)
+        await asyncio.sleep(100)
+        hung.hangs, before = True, len(hung.asked)
+        callers = [asyncio.create_task(ask_many(calls, 50, at_once=1)) for _ in range(8)]
+        await asyncio.sleep(5)
+        assert len(hung.asked) - before < 6
+        assert len(good.asked) > 100
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+
+    on(test)
+
+
+def test_a_server_that_refuses_everything_at_once_is_not_a_fast_one() -> None:
+    """A broken model on one host costs a try now and then; the frames go where they are read."""
+
+    async def test() -> None:
+        bad, good = both = servers(0.1, 0.3)
+        bad.trouble = StepFailedError("CUDA out of memory", step="detection", endpoint=bad.endpoint)
+        calls, failed = fleet(both), 0
+        for _ in range(200):
+            try:
+                assert await ask(calls) == good.endpoint
+            except StepFailedError:
+                failed += 1
+        assert 0 < failed < 12
+
+    on(test)
+
+
+def test_an_error_that_nobody_expects_leaves_a_server_usable() -> None:
+    """Also the one call that goes through while its breaker is half open."""
+
+    async def test() -> None:
+        (one,) = only = servers(0.05)
+        calls, read = fleet(only), one.infer
+        one.trouble = AWAY
+        for _ in range(5):
+            with pytest.raises(InferenceUnavailableError):
+                await ask(calls)
+        one.trouble = None
+
+        async def malformed(*_: Any, **__: Any) -> Answer:
+            one.infer = read  # type: ignore[method-assign]
+            raise ValueError("malformed tensor")
+
+        one.infer = malformed  # type: ignore[method-assign]
+        errors: list[str] = []
+        for _ in range(20):
+            await asyncio.sleep(1)
+            try:
+                await ask(calls)
+                errors.append("")
+            except (ValueError, InferenceUnavailableError) as error:
+                errors.append(type(error).__name__)
+        assert "ValueError" in errors
+        assert errors[-10:] == [""] * 10
+
+    on(test)
+
+
+def test_who_waits_for_room_hears_of_a_server_that_is_back() -> None:
+    """Soon, and not when the full one has an answer."""
+
+    async def test() -> None:
+        slow, back = both = servers(0.1, 0.1)
+        calls = fleet(both, calls=2)
+        back.trouble = AWAY
+        await ask_many(calls, 30)
+        slow.takes_s, began = 25.0, now()
+        waiting = [asyncio.create_task(ask(calls)) for _ in range(6)]
+        await asyncio.sleep(1)
+        back.trouble = None
+        assert (await asyncio.gather(*waiting)).count(back.endpoint) == 4
+        assert now() - began < 26.0
+        assert min(t for t in back.asked if t > began + 1) < began + 8
+
+    on(test)
+
+
+def test_who_waited_for_room_most_of_the_time_says_nothing_about_the_server() -> None:
+    """One healthy server with too many callers: some time out, and its breaker stays closed."""
+
+    async def test() -> None:
+        (one,) = only = servers(0.9)
+        calls = fleet(only, timeout_s=10.0)
+        outcomes = await asyncio.gather(*(ask(calls) for _ in range(100)), return_exceptions=True)
+        assert 0 < sum(isinstance(o, InferenceTimeoutError) for o in outcomes) < 70
+        assert await ask(calls) == one.endpoint
+
+    on(test)
+
+
+def test_a_server_that_lives_and_hangs_is_left_alone_until_a_probe_says_otherwise() -> None:
+    """No frame waits out its time there again and again; when it reads again, it is used."""
+
+    async def test() -> None:
+        hung, _ = both = servers(0.1, 0.1)
+        hung.hangs = True
+
+        async def lives() -> bool:
+            return True
+
+        hung.is_live = lives  # type: ignore[method-assign]
+
+        async def is_well(release: str) -> bool:
+            hung.probed += 1
+            await asyncio.sleep(1e6 if hung.hangs else 0.01)
+            return True
+
+        hung.is_well = is_well  # type: ignore[method-assign]
+        calls, late = fleet(both), 0
+        while now() < 1200:
+            try:
+                await ask_many(calls, 8, at_once=8)
+            except InferenceTimeoutError:
+                late += 1
+        assert late <= 2
+        assert hung.probed > 20
+        hung.hangs = False
+        await asyncio.sleep(30)
+        assert (await ask_many(calls, 100)).count(hung.endpoint) > 10
 
     on(test)
 
