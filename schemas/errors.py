@@ -104,6 +104,14 @@ class ReleaseNotReadyError(InferenceUnavailableError):
     """The inference server lives, and does not have the release ready."""
 
 
+class ServerLostError(InferenceUnavailableError):
+    """The inference server at `endpoint` went away with the call in it, which may be why."""
+
+    def __init__(self, message: str, *, endpoint: str) -> None:
+        super().__init__(message, do="check that Triton runs: `hindsight status`, `hindsight logs triton`")
+        self.endpoint = endpoint
+
+
 class InferenceTimeoutError(TransientError):
     """The inference server at `endpoint` took longer than the deadline; `model` is the one that kept it, where that is known."""
 
@@ -123,12 +131,16 @@ class ModelProcessDiedError(TransientError):
 
 
 class StepFailedError(HindsightError):
-    """The ensemble at `endpoint` answered that a step failed; `step` is its name, or None when the server named none."""
+    """The ensemble at `endpoint` answered that a step failed; `step` is its name, or None when the server named none.
 
-    def __init__(self, message: str, *, step: str | None, endpoint: str = "") -> None:
+    `model` is the one that failed, where the server names that instead.
+    """
+
+    def __init__(self, message: str, *, step: str | None, endpoint: str = "", model: str | None = None) -> None:
         super().__init__(message)
         self.step = step
         self.endpoint = endpoint
+        self.model = model
 
 
 class ConsistencyError(HindsightError):

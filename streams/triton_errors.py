@@ -12,12 +12,16 @@ from schemas.errors import (
     InferenceUnavailableError,
     ModelProcessDiedError,
     ReleaseNotReadyError,
+    ServerLostError,
     StepFailedError,
 )
 
 _STEP = re.compile(r"\bstep (?P<step>[A-Za-z0-9_-]+) \(model ")
 _STUB = re.compile(r"[Ss]tub process '(?P<model>[^']+?)(_\d+_\d+)?' is not healthy")
-_NOT_READY = ("not found", "is not ready", "no available versions", "unknown model")
+_MODEL = re.compile(r"\bmodel '(?P<model>[^']+?)(_\d+_\d+)?'")
+_NOT_READY = ("not found", "is not ready", "not at ready state", "no available versions", "unknown model")
+# What gRPC says of a connection that broke with a call in it; one that was never made reads otherwise.
+_LOST = ("socket closed", "connection reset", "recvmsg", "broken pipe", "goaway", "stream removed", "rst_stream")
 
 
 def translated(error: InferenceServerException, release: str, endpoint: str) -> HindsightError:
@@ -28,8 +32,11 @@ def translated(error: InferenceServerException, release: str, endpoint: str) -> 
     step = _STEP.search(message)
     if step is not None:
         return StepFailedError(message, step=step["step"], endpoint=endpoint)
-    if any(part in message.lower() for part in _NOT_READY):
+    # By its status too: a model's own error may say that something was not found.
+    if status in ("NOT_FOUND", "UNAVAILABLE") and any(part in message.lower() for part in _NOT_READY):
         return ReleaseNotReadyError(f"{release}: {message}", do="see that a worker runs the release processor: it loads it")
+    if status == "UNAVAILABLE" and any(part in message.lower() for part in _LOST):
+        return ServerLostError(f"{release}: {message}", endpoint=endpoint)
     if status in ("UNAVAILABLE", "CANCELLED", "NOT_FOUND"):
         return InferenceUnavailableError(
             f"{release}: {message}", do="check that Triton runs and has the release: `hindsight status`"
@@ -37,7 +44,8 @@ def translated(error: InferenceServerException, release: str, endpoint: str) -> 
     stub = _STUB.search(message)
     if stub is not None:
         return ModelProcessDiedError(message, model=stub["model"], endpoint=endpoint)
-    return StepFailedError(message, step=None, endpoint=endpoint)
+    named = _MODEL.search(message)
+    return StepFailedError(message, step=None, endpoint=endpoint, model=named["model"] if named is not None else None)
 
 
 def status_of(error: InferenceServerException) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from processors.infer import core
-from processors.infer.deaths import Deaths
 from processors.infer.step_metrics import count_failure, observe_steps
+from processors.infer.tries import Death, Tries
 from processors.metrics import CALL_SECONDS
 from processors.step import NOTHING, Cause, NoState, Prepared
 from processors.tracing import calling, current_traceparent
@@ -22,6 +22,7 @@ from schemas.errors import (
     InferenceTimeoutError,
     InferenceUnavailableError,
     ModelProcessDiedError,
+    ServerLostError,
     StepFailedError,
 )
 from schemas.events import FrameAccepted
@@ -35,8 +36,9 @@ _ASK_HELD_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """How often a frame is tried when the server answers with an error or not in time. A server that is away does not
-    count: the frame waits for it. Nor does the death of a model process, up to `deaths_max` of them in the frame's own calls."""
+    """How often a frame is tried when the server answers with an error or not in time, also when it waited in between. A server
+    that is away does not count: the frame waits for it. Nor does the death of a model process or of a server in the frame's call,
+    up to `deaths_max` of them: the first in company, the others while the frame is tried alone."""
 
     attempts_max: int = 4
     deaths_max: int = 3
@@ -88,7 +90,7 @@ class InferStep:
         self._retries = retries
         self._calls = asyncio.Semaphore(concurrency)
         self._held: dict[str, _Held] = {}
-        self._deaths = Deaths()
+        self._tries = Tries()
 
     def key(self, event: Any) -> str | None:
         return None
@@ -98,7 +100,7 @@ class InferStep:
             return NOTHING
         async with self._calls:
             outcome = await self._ask(event, cause)
-        self._deaths.forget(cause.event_id)
+        self._tries.forget(cause.event_id)
         final = outcome.outcome if isinstance(outcome, core.ReadInstead) else outcome
         if isinstance(final, core.Failed):
             return Prepared(answer=outcome, dead_letter=f"{final.error_class}: {final.message}")
@@ -160,9 +162,9 @@ class InferStep:
         self, event: FrameAccepted, route: core.Route, image: bytes, cause: Cause, first_us: int
     ) -> core.Answered | core.Failed:
         """What a release on trial makes of a frame; whatever it does that no event can hold is a failure."""
-        if (died := self._deaths.last(cause.event_id)) is not None:
+        if (died := self._tries.last_death(cause.event_id)) is not None:
             # It is not asked again after a death: that may have been its doing.
-            return self._gave_up(route, 0, first_us, "model_process_died", died)
+            return self._gave_up(route, 0, first_us, _kind(died), died)
         try:
             tried = await self._call(lambda: route, route, image, cause, first_us, attempts_max=1)
         except InferenceUnavailableError as error:
@@ -194,29 +196,31 @@ class InferStep:
         attempts_max: int | None = None,
     ) -> core.Answered | core.Failed:
         """Ask until it answers or has failed too often; `again` says before each try who is to be asked."""
-        attempts, pause_s = 0, self._retries.backoff_first_s
+        is_trial, pause_s = attempts_max is not None, self._retries.backoff_first_s
+        attempts = 0 if is_trial else self._tries.attempts(cause.event_id)
         while True:
             route = again()
             assert route.release is not None, "a pipeline that has a release in force never loses it"
             self._wait_if_held(route.release)
             started_us = self._clock()
             try:
-                async with self._deaths.carefully(cause.event_id):
+                async with self._tries.call(cause.event_id) as alone:
                     with calling("triton.infer", release=route.release):
                         answer = await self._inference.infer(
                             route.release, image, route.parameters, traceparent=current_traceparent(cause.traceparent)
                         )
+            except (ModelProcessDiedError, ServerLostError) as error:
+                self._observe(route.release, "process_died" if isinstance(error, ModelProcessDiedError) else "lost", started_us)
+                lone = self._tries.saw_death(cause.event_id, error, alone=alone)
+                if is_trial or lone >= self._retries.deaths_max - 1:
+                    tries = attempts + self._tries.deaths(cause.event_id)
+                    return self._gave_up(route, tries, first_us, _kind(error), error)
+                continue
             except InferenceUnavailableError:
                 self._observe(route.release, "unavailable", started_us)
                 raise
-            except ModelProcessDiedError as error:
-                self._observe(route.release, "process_died", started_us)
-                deaths = self._deaths.saw(cause.event_id, error)
-                if attempts_max is not None or deaths >= self._retries.deaths_max:
-                    return self._gave_up(route, attempts + deaths, first_us, "model_process_died", error)
-                continue
             except (InferenceTimeoutError, StepFailedError) as error:
-                attempts += 1
+                attempts = 1 if is_trial else self._tries.failed(cause.event_id)
                 kind = "timeout" if isinstance(error, InferenceTimeoutError) else "step_failed"
                 self._observe(route.release, kind, started_us)
                 if attempts >= (attempts_max or self._retries.attempts_max):
@@ -275,3 +279,7 @@ class InferStep:
 
     def _observe(self, release: str, outcome: str, started_us: int) -> None:
         CALL_SECONDS.labels(release, outcome).observe((self._clock() - started_us) / 1e6)
+
+
+def _kind(death: Death) -> str:
+    return "model_process_died" if isinstance(death, ModelProcessDiedError) else "server_lost"

@@ -2,21 +2,24 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from processors.infer.core import Answered, Failed, ReadInstead, Route
 from processors.infer.step import InferStep, Retries
-from schemas.errors import InferenceTimeoutError, InferenceUnavailableError, ModelProcessDiedError
+from schemas.errors import InferenceTimeoutError, InferenceUnavailableError, ModelProcessDiedError, ServerLostError
 from schemas.events import FrameAccepted
 from schemas.types import EventId, RolloutArm
+from streams.fleet import Fleet
 from streams.memory import MemoryBlobStore
 from streams.ports import Answer
 from tests.given import AT_US, accepted, cause
 from tests.simulation import virtual_time
+from tests.unit.streams.test_fleet import Server as FleetServer
 
-POISON, FINE = b"poison", b"fine"
+POISON, FINE, HANGS = b"poison", b"fine", b"hangs"
 STEPS = {"ocr": "recognizer", "boxes": "detection"}
 R1 = Route(release="r1", parameters={}, pins={}, releases_offset=4, steps_by_model=STEPS)
 
@@ -164,5 +167,83 @@ def test_a_timeout_names_the_step_of_the_model_that_kept_it() -> None:
             bench.server.error = InferenceTimeoutError("late", endpoint="one:8001", model=model)
             failed = await bench.read(FINE)
             assert (failed.error_class, failed.step) == ("timeout", step)
+
+    on(test)
+
+
+def test_frames_that_come_while_others_kill_the_model_are_not_blamed() -> None:
+    """One after another, a third of them poison: whoever is tried alone is alone, also beside frames that are new."""
+
+    async def test() -> None:
+        bench = Bench()
+        bench.server.heal_s = 1.0
+        draw = random.Random(1)
+        images = [POISON if draw.random() < 0.3 else FINE for _ in range(120)]
+
+        async def later(image: bytes, at_s: float) -> Any:
+            await asyncio.sleep(at_s)
+            return await bench.read(image)
+
+        outcomes = await asyncio.gather(*(later(image, 0.25 * n) for n, image in enumerate(images)))
+        assert [type(o) for o in outcomes] == [Failed if image == POISON else Answered for image in images]
+
+    on(test)
+
+
+class Triton(FleetServer):
+    """One of a fleet that dies as a whole of one picture, and hangs in another."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(endpoint)
+        self.deaths, self.back_at_s = 0, 0.0
+
+    async def is_live(self) -> bool:
+        return self._now_s() >= self.back_at_s
+
+    async def infer(self, release: str, image: bytes, parameters: Mapping[str, float], *, traceparent: str = "") -> Answer:
+        deaths = self.deaths
+        if self._now_s() < self.back_at_s:
+            raise InferenceUnavailableError("connection refused")
+        if image == POISON:
+            self.deaths, self.back_at_s = deaths + 1, self._now_s() + 5.0
+        await asyncio.sleep(1e6 if image == HANGS else 0.1)
+        if self.deaths > deaths:
+            raise ServerLostError("Socket closed", endpoint=self.endpoint)
+        return Answer(result_json=b"{}", report_json=b'{"steps": []}', endpoint=self.endpoint)
+
+    @staticmethod
+    def _now_s() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def on_fleet(*endpoints: str) -> tuple[Bench, tuple[Triton, ...]]:
+    bench, servers = Bench(), tuple(Triton(endpoint) for endpoint in endpoints)
+    now_s = asyncio.get_running_loop().time
+    bench.step._inference = Fleet(servers, timeout_s=30.0, calls_per_server=4, now_s=now_s)
+    return bench, servers
+
+
+def test_a_frame_that_kills_the_server_itself_has_an_end() -> None:
+    """Not one server after the other for ever: it fails after as many deaths as one that kills a process; others are read."""
+
+    async def test() -> None:
+        bench, servers = on_fleet("ta:1", "tb:1")
+        outcomes = await asyncio.gather(*(bench.read(image) for image in (FINE, POISON, FINE, FINE)))
+        assert [type(o) for o in outcomes] == [Answered, Failed, Answered, Answered]
+        assert (outcomes[1].error_class, sum(s.deaths for s in servers)) == ("server_lost", 3)
+
+    on(test)
+
+
+def test_a_frame_that_hangs_has_an_end_also_when_it_opens_the_breaker() -> None:
+    """Its tries are counted over the waits for the server, and the frames behind it are read."""
+
+    async def test() -> None:
+        for count in (1, 2):
+            bench, _ = on_fleet(*(f"th{count}{n}:1" for n in range(count)))
+            bench.step._retries = Retries(attempts_max=4)
+            failed = await bench.read(HANGS)
+            assert (type(failed), failed.error_class, failed.called.attempts) == (Failed, "timeout", 4)
+            assert type(await bench.read(FINE)) is Answered
 
     on(test)
