@@ -2,10 +2,10 @@
 
 Guarantees: one deadline covers waiting for room, every server that is tried, and the hedge. A server that is away, or that does
 not have a release ready, is passed over within the same call; no attempt of the frame is spent on it. A call in which a server
-went away fails, since the frame may be why; so does one in which a model process died, and its server gets no more calls for that
-release until a probe finds the process alive. Each server has a bounded number of calls in flight: when all are full, callers
-wait, and so do the partitions behind them. When none is to be had, the call fails at once and says why of each; the frame waits in
-Kafka.
+went away fails, since the frame may be why; so does one in which a model process died, and its server gets no more calls for
+that release until a probe finds the process alive. Each server has a bounded number of calls in flight: when all are full,
+callers wait, and so do the partitions behind them. When none is to be had, the call fails at once and says why of each; the
+frame waits in Kafka.
 
 The choice is by two random servers and the lower of their loads: the time that a call took lately, which rises at once and falls
 slowly, times the calls in flight. A call that is not over took as long as it has so far, and one that failed took a while: a

@@ -1,17 +1,21 @@
 """Which step kept a call that took too long, from what the inference server counts for each step.
 
 Guarantees: nothing is guessed: where the counts leave it open, no step is named. Asking costs the server one question every few
-seconds while calls go on, and one for each call that was too late; no call waits for it or fails by it.
+seconds while calls go on, and one for each call that was too late, which waits a second for the answer at most. Whatever comes of
+asking, the timeout is told.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from schemas.errors import InferenceTimeoutError, TransientError
+import structlog
+
+from schemas.errors import InferenceTimeoutError
 from streams.ports import Answer, Inference, StepTime, StepTimes
 
-_MOST_OF_IT = 0.5
+log = structlog.get_logger()
+_ASK_S = 1.0
 _LOOKS_KEPT = 16
 Look = tuple[StepTime, ...]
 
@@ -38,8 +42,16 @@ class NamingSlowSteps:
             return await self._inner.infer(release, image, parameters, traceparent=traceparent)
         except InferenceTimeoutError as error:
             if error.model is None and error.endpoint in self._servers:
-                error.model = await self._slow(error.endpoint, release, began_s)
+                error.model = await self._asked_slow(error.endpoint, release, began_s)
             raise
+
+    async def _asked_slow(self, endpoint: str, release: str, began_s: float) -> str | None:
+        try:
+            async with asyncio.timeout(_ASK_S):
+                return await self._slow(endpoint, release, began_s)
+        except Exception as error:  # what a server counts is its own affair, and the frame has to have its outcome
+            log.warning("slow step not found", endpoint=endpoint, release=release, error=repr(error))
+            return None
 
     def _look_if_due(self, release: str, now_s: float) -> None:
         for endpoint in self._servers:
@@ -54,7 +66,8 @@ class NamingSlowSteps:
             look = await self._servers[place[0]].step_times(place[1])
             looks = self._looks.setdefault(place, deque(maxlen=_LOOKS_KEPT))
             looks.append((asyncio.get_running_loop().time(), look))
-        except TransientError:
+        except Exception as error:
+            log.debug("steps not looked at", endpoint=place[0], release=place[1], error=repr(error))
             self._looks.pop(place, None)
         finally:
             self._looking.pop(place, None)
@@ -62,14 +75,14 @@ class NamingSlowSteps:
     async def _slow(self, endpoint: str, release: str, began_s: float) -> str | None:
         """By the newest look that ended before the call began."""
         looks = [look for at_s, look in self._looks.get((endpoint, release), ()) if at_s <= began_s]
-        try:
-            return slow_model(looks[-1], await self._servers[endpoint].step_times(release)) if looks else None
-        except TransientError:
-            return None
+        return slow_model(looks[-1], await self._servers[endpoint].step_times(release)) if looks else None
 
 
 def slow_model(before: Look, after: Look) -> str | None:
-    """The model of the step that let nothing through, or that most are stuck in, or that most of the time went to; else None.
+    """The model of the step in which more calls are stuck than in any other; else None.
+
+    A step is entered by what came through the one before it, and left by what came through or failed. What enters the first one
+    nobody counts: it keeps the call where nothing at all left it, and no other step keeps any.
 
     Args:
         before, after: The models in the order of the steps, then the ensemble; counted before a call began, and after it was
@@ -83,14 +96,9 @@ def slow_model(before: Look, after: Look) -> str | None:
     if min(*through, *failed, *busy) < 0:
         return None  # a model was loaded anew in between, and counts from 0 again
     models = [s.model for s in after[:-1]]
-    for model, count, lost in zip(models, through, failed, strict=False):
-        if count + lost == 0:
-            return model
+    stuck = {models[k]: through[k - 1] - through[k] - failed[k] for k in range(1, len(models))}
+    most = sorted(stuck.values(), reverse=True)
     # Only where no other ensemble uses the same models do the counts of neighbours say who is in between.
-    if through[-2] == through[-1]:
-        stuck = {models[k]: through[k - 1] - through[k] - failed[k] for k in range(1, len(models))}
-        most = sorted(stuck.values(), reverse=True)
-        if most and most[0] > 0 and most[0] not in most[1:]:
-            return max(stuck, key=lambda model: stuck[model])
-    longest = max(busy[:-1])
-    return models[busy.index(longest)] if longest > _MOST_OF_IT * sum(busy[:-1]) else None
+    if through[-2] == through[-1] and most[:1] > [0] and most[0] not in most[1:]:
+        return max(stuck, key=lambda model: stuck[model])
+    return models[0] if through[0] + failed[0] == 0 and max(most, default=0) <= 0 else None

@@ -99,15 +99,18 @@ class TritonModels:
             return bool(await self._client.is_model_ready(release, "1", client_timeout=5.0))
         except InferenceServerException as error:
             found = translated(error, release, self._endpoint)
-            if isinstance(found, InferenceUnavailableError) and not isinstance(found, ReleaseNotReadyError):
-                raise found from error
-            return False
+            if isinstance(found, ReleaseNotReadyError) or not isinstance(found, TransientError):
+                return False
+            raise InferenceUnavailableError(str(found), do=found.do) from error
 
     async def load(self, release: str) -> None:
         try:
             await self._client.load_model(release, client_timeout=self._load_timeout_s)
         except InferenceServerException as error:
-            if status_of(error) in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and "ensemble" not in error.message():
+            if status_of(error) == "DEADLINE_EXCEEDED":
+                late = f"Triton at {self._endpoint} did not load {release} within {self._load_timeout_s:g} s"
+                raise ContractError(late) from error
+            if status_of(error) == "UNAVAILABLE" and "ensemble" not in error.message():
                 raise InferenceUnavailableError(f"Triton at {self._endpoint}: {error.message()}") from error
             raise ContractError(f"Triton at {self._endpoint} does not load {release}: {error.message()}") from error
         if not await self.is_ready(release):

@@ -5,13 +5,14 @@ probed by inference, and a dead process is started anew. What came of it is a co
 means: the release processor, which acts next. The loader loads what is missing.
 
 Guarantees: a model is started anew only when two probes in a row say that its process is dead; its files are not touched, and
-the other models stay up. Each death is reported once by each worker that mended it, when the release answers again. A difference
-is reported when it changes, and only when it lasts for two looks.
+the other models stay up. Each death is reported once by each worker that mended it, when a release that uses the model answers
+again; one that dies again and again is started less and less often. A difference is reported when it changes, and only when it
+lasts for two looks.
 """
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,6 +34,9 @@ DIFFERENCES = Gauge(
     "hindsight_loaded_models_difference", "Names loaded other than the log says: missing or unknown.", ("endpoint", "kind")
 )
 log = structlog.get_logger()
+_AGAIN_FIRST_S = 4.0
+_AGAIN_MOST_S = 300.0
+_WELL_FOR_S = 600.0
 _AGREES = Difference(missing=(), unknown=())
 
 
@@ -43,6 +47,14 @@ class _Death:
     seen: str
     release: str
     since_us: int
+
+
+@dataclass(slots=True)
+class _Healing:
+    """How a model was started anew lately. Times are the loop's."""
+
+    pause_s: float
+    last_at_s: float
 
 
 class ModelHealer:
@@ -78,6 +90,7 @@ class ModelHealer:
         self._every_s = every_s
         self._keep_loaded = keep_loaded
         self._dead: dict[tuple[str, str], _Death] = {}
+        self._healings: dict[tuple[str, str], _Healing] = {}
         self._differed: dict[str, Difference] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -89,7 +102,9 @@ class ModelHealer:
 
     async def look_after(self, server: ModelProcesses) -> None:
         """Probe the releases that read, or are about to, and mend what is dead."""
-        for release in asked_for(self._state()):
+        asked = asked_for(self._state())
+        self._forget({p for p, death in self._dead.items() if p[0] == server.endpoint and death.release not in asked})
+        for release in asked:
             try:
                 await server.probe(release)
             except ModelProcessDiedError as error:
@@ -124,6 +139,8 @@ class ModelHealer:
             place = (server.endpoint, again.model)
         else:
             return await self._answers_again(server, release)
+        if not self._is_to_be_healed(place):
+            return
         try:
             await server.heal(place[1])
         except ContractError as refused:
@@ -132,9 +149,26 @@ class ModelHealer:
         await server.probe(release)
         await self._answers_again(server, release)
 
+    def _is_to_be_healed(self, place: tuple[str, str]) -> bool:
+        """Now, or later: what starts a process anew leaves something behind each time."""
+        now_s, last = asyncio.get_running_loop().time(), self._healings.get(place)
+        if last is not None and now_s < last.last_at_s + last.pause_s:
+            return False
+        is_again = last is not None and now_s < last.last_at_s + _WELL_FOR_S
+        pause_s = min(2 * last.pause_s, _AGAIN_MOST_S) if last is not None and is_again else _AGAIN_FIRST_S
+        self._healings[place] = _Healing(pause_s, now_s)
+        return True
+
+    def _forget(self, places: Collection[tuple[str, str]]) -> None:
+        """What nobody looks after any more is told by nobody."""
+        for place in places:
+            del self._dead[place]
+            DOWN.labels(*place).set(0)
+
     async def _answers_again(self, server: ModelProcesses, release: str) -> None:
-        """Report the deaths that kept a release from answering there."""
-        over = [p for p, death in self._dead.items() if p[0] == server.endpoint and death.release == release]
+        """Report the deaths that kept a release from answering there: those of its models, whichever release met them."""
+        uses = {s.model for s in self._state().releases[release].steps}
+        over = [p for p, death in self._dead.items() if p[0] == server.endpoint and (death.release == release or p[1] in uses)]
         for place in over:
             await self._report_healed(place, self._dead[place])
             del self._dead[place]
@@ -146,6 +180,9 @@ class ModelHealer:
             try:
                 if self._is_ours():
                     await look()
+                else:
+                    self._forget(list(self._dead))
+                    self._differed.clear()
             except TransientError as error:
                 log.warning("healer waits", error=str(error))
             try:

@@ -4,9 +4,9 @@ A server that restarts comes up empty; it is filled again here. Reports are comm
 they mean: the release processor, which acts next.
 
 Guarantees: a promotion is reported ready by a server that was asked after it was requested; a load under way holds up no
-promotion of a release that is ready. A release in force or waited for that does not load is tried again, with backoff; any
-other one when somebody asks for it. A failure is told once for each server and promotion, and after the loads of the
-same round. A promotion is given up when every server has failed: one that is away might still carry it out.
+promotion of a release that is ready, and a server that hangs none of another. A release that reads, is waited for or is the way
+back and does not load is tried again, with backoff; any other one when somebody asks for it. A failure is told once for each
+server and promotion. A promotion is given up when every server has failed: one that is away might still carry it out.
 """
 
 import asyncio
@@ -80,20 +80,19 @@ class ReleaseLoader:
     async def run(self, stop: asyncio.Event) -> None:
         """Reconcile and announce until told to stop."""
         async with asyncio.TaskGroup() as looks:
-            looks.create_task(self._again_and_again(self.reconcile, stop))
             for server in self._servers:
+                looks.create_task(self._again_and_again(partial(self.reconcile, server), stop))
                 looks.create_task(self._again_and_again(partial(self.announce, server), stop))
 
-    async def reconcile(self) -> None:
-        """One look at every server: load what is missing, report what came of it."""
-        for server in self._servers:
-            try:
-                await self._fill(server)
-            except TransientError as error:
-                log.warning("inference server away", endpoint=server.endpoint, error=str(error))
-                self._failures = {place: failure for place, failure in self._failures.items() if place[0] != server.endpoint}
-        for (endpoint, release), failure in self._failures.items():
-            if not failure.is_told:
+    async def reconcile(self, server: ModelServer) -> None:
+        """One look at a server: load what is missing, report what came of it."""
+        try:
+            await self._fill(server)
+        except TransientError as error:
+            log.warning("inference server away", endpoint=server.endpoint, error=str(error))
+            self._failures = {place: failure for place, failure in self._failures.items() if place[0] != server.endpoint}
+        for (endpoint, release), failure in list(self._failures.items()):
+            if endpoint == server.endpoint and not failure.is_told:
                 await self._report_failed(release, endpoint, failure.message)
                 failure.is_told = True
 
@@ -139,7 +138,7 @@ class ReleaseLoader:
     def _is_due(self, place: tuple[str, str], state: PipelineReleases) -> bool:
         """Whether to try a release that is not ready on a server."""
         failure, release = self._failures.get(place), place[1]
-        if release in asked_for(state):
+        if release in (*asked_for(state), *state.earlier[:1]):
             return failure is None or failure.again_at_s <= asyncio.get_running_loop().time()
         if failure is not None:
             failure.pause_s, failure.again_at_s = _RETRY_FIRST_S, 0.0

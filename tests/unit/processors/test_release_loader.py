@@ -237,7 +237,7 @@ def test_a_load_under_way_holds_up_no_promotion() -> None:
 
 
 def test_one_server_that_can_is_enough() -> None:
-    """The first server refuses at once and the second takes its time: promoted, and the failure is told after that."""
+    """The first server refuses at once and the second takes its time: the failure is told and ends nothing."""
 
     async def test() -> None:
         one, two = Server(ONE), Server(TWO)
@@ -247,8 +247,50 @@ def test_one_server_that_can_is_enough() -> None:
         bench.promote("r1")
         await bench.in_force("r1")
         await asyncio.sleep(600)
-        assert [type(event) for _, event in bench.events[-3:]] == [ReleaseLoaded, ReleasePromoted, ReleaseLoadFailed]
+        assert [type(event) for _, event in bench.events[-3:]] == [ReleaseLoadFailed, ReleaseLoaded, ReleasePromoted]
         assert bench.state.releases["r1"].loaded_on == (TWO,)
+        await bench.stop()
+
+    on_bench(test)
+
+
+def test_a_server_that_hangs_holds_up_no_other() -> None:
+    """One takes two minutes to say nothing; the other one, which came up empty, is filled within seconds."""
+
+    async def test() -> None:
+        hung, other = Server(ONE), Server(TWO)
+        bench = Bench(hung, other)
+        bench.register("r1")
+        bench.promote("r1")
+        await bench.in_force("r1")
+        await asyncio.sleep(60)
+        hung.load_s = 120.0
+        hung.restart()
+        await asyncio.sleep(5)
+        other.restart()
+        await asyncio.sleep(6)
+        assert ("r1" in other.ready, "r1" in hung.ready) == (True, False)
+        await bench.stop()
+
+    on_bench(test)
+
+
+def test_the_way_back_is_tried_again() -> None:
+    """A server had no memory for the release before when it came up; minutes later it has it, and a rollback takes a moment."""
+
+    async def test() -> None:
+        server = Server(ONE)
+        bench = Bench(server)
+        bench.register("r1", "r2")
+        for release in ("r1", "r2"):
+            bench.promote(release)
+            await bench.in_force(release)
+        server.restart()
+        server.refuses = {"r1": "no memory"}
+        await asyncio.sleep(20)
+        server.refuses = {}
+        await asyncio.sleep(120)
+        assert server.ready == {"r1", "r2"}
         await bench.stop()
 
     on_bench(test)
