@@ -145,6 +145,9 @@ class InferStep:
         self, event: FrameAccepted, route: core.Route, image: bytes, cause: Cause, first_us: int
     ) -> core.Answered | core.Failed | core.ReadInstead:
         """One try by the release on trial; where it fails, the release in force reads the frame. A trial costs no frame."""
+        if self._tries.last_died_under(cause.event_id) not in ("", route.release):
+            # Something died of it, or beside it, before the trial had it: that is none of the trial's samples.
+            return await self._call(lambda: self._in_force(event.frame), route, image, cause, first_us)
         tried = await self._tried(event, route, image, cause, first_us)
         if not isinstance(tried, core.Failed):
             return tried
@@ -211,7 +214,7 @@ class InferStep:
                         )
             except (ModelProcessDiedError, ServerLostError) as error:
                 self._observe(route.release, "process_died" if isinstance(error, ModelProcessDiedError) else "lost", started_us)
-                lone = self._tries.saw_death(cause.event_id, error, alone=alone)
+                lone = self._tries.saw_death(cause.event_id, route.release, error, alone=alone)
                 if is_trial or lone >= self._retries.deaths_max - 1:
                     tries = attempts + self._tries.deaths(cause.event_id)
                     return self._gave_up(route, tries, first_us, _kind(error), error)

@@ -24,6 +24,7 @@ class _Past:
     deaths: int = 0
     lone_deaths: int = 0
     last: Death | None = None
+    last_release: str = ""
 
 
 class Tries:
@@ -77,10 +78,14 @@ class Tries:
         """What was seen last."""
         return self._past[cause_id].last if cause_id in self._past else None
 
-    def saw_death(self, cause_id: str, error: Death, *, alone: bool) -> int:
+    def last_died_under(self, cause_id: str) -> str:
+        """The release that was asked when something died last; empty when nothing did."""
+        return self._past[cause_id].last_release if cause_id in self._past else ""
+
+    def saw_death(self, cause_id: str, release: str, error: Death, *, alone: bool) -> int:
         """Something died in this frame's call; gives how often that was when it was alone."""
         past = self._of(cause_id)
-        past.deaths, past.last = past.deaths + 1, error
+        past.deaths, past.last, past.last_release = past.deaths + 1, error, release
         past.lone_deaths += alone
         return past.lone_deaths
 

@@ -103,7 +103,9 @@ class ModelHealer:
     async def look_after(self, server: ModelProcesses) -> None:
         """Probe the releases that read, or are about to, and mend what is dead."""
         asked = asked_for(self._state())
-        self._forget({p for p, death in self._dead.items() if p[0] == server.endpoint and death.release not in asked})
+        uses = {s.model for release in asked for s in self._state().releases[release].steps}
+        own = {p: death for p, death in self._dead.items() if p[0] == server.endpoint}
+        self._forget({p for p, death in own.items() if death.release not in asked and p[1] not in uses})
         for release in asked:
             try:
                 await server.probe(release)

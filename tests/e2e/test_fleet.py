@@ -16,6 +16,7 @@ from tests.e2e.second_triton import SecondTriton
 
 DEVICES = devices_on_every_partition()
 EVERY_S = 0.8
+WATCHED_S = 40.0
 
 
 @contextmanager
@@ -66,6 +67,7 @@ def back_after_s(deployment: Deployment, killed_s: float, until_s: float, usual_
     return max((begin + 3.0 for begin, took in windows if took > 2 * usual_s), default=0.0)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_triton_that_is_killed_is_routed_around_and_used_again_when_it_is_back(deployment: Deployment, tmp_path: Path) -> None:
     """Under load: no frame fails, the time of a frame is what it was within seconds, and its calls come back with it."""
@@ -76,12 +78,12 @@ def test_a_triton_that_is_killed_is_routed_around_and_used_again_when_it_is_back
         deployment.put_in_force(R1)
         until(lambda: _loaded_on(deployment, second.endpoint), within_s=60, what="loaded on both")
         with steady_load(deployment):
-            until(lambda: len(read(deployment)) > 80, within_s=90, what="frames are read")
-            usual_s = p95([took for _, took, _ in read(deployment)][30:])
-            assert {where for _, _, where in read(deployment)[30:]} == set(deployment.endpoints)
+            until(lambda: len(read(deployment)) > 160, within_s=120, what="frames are read")
+            usual_s = p95([took for _, took, _ in read(deployment)][80:])
+            assert {where for _, _, where in read(deployment)[80:]} == set(deployment.endpoints)
             killed_s = time.time()
             second.kill()
-            until(lambda: _read_since(deployment, killed_s) > 80, within_s=60, what="frames are read by the other")
+            until(lambda: time.time() > killed_s + WATCHED_S, within_s=2 * WATCHED_S, what="time to see it")
             started_s = time.time()
             second.start()
             until(lambda: _read_at(deployment, second.endpoint, killed_s + 5) > 10, within_s=90, what="it is used again")
@@ -90,17 +92,13 @@ def test_a_triton_that_is_killed_is_routed_around_and_used_again_when_it_is_back
     print(f"usual 95th percentile {usual_s:.2f} s; back to it {after_s:g} s after the kill")
     assert troubles(deployment) == []
     assert len(read(deployment)) == len(deployment.frames)
-    assert after_s < 30
+    assert after_s <= 10
 
 
 def _loaded_on(deployment: Deployment, endpoint: str) -> bool:
     from topology import commands
 
     return endpoint in commands.releases_now(deployment.settings).releases[R1].loaded_on
-
-
-def _read_since(deployment: Deployment, since_s: float) -> int:
-    return sum(at_s > since_s for at_s, _, _ in read(deployment))
 
 
 def _read_at(deployment: Deployment, endpoint: str, since_s: float) -> int:

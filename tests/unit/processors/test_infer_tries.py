@@ -31,6 +31,7 @@ class Server:
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
+        self.releases: list[str] = []
         self.deaths = 0
         self.died = asyncio.Event()
         self.is_dead = False
@@ -41,6 +42,7 @@ class Server:
         if self.is_dead:
             raise InferenceUnavailableError("its process of ocr is dead")
         self.asked.append(image)
+        self.releases.append(release)
         if self.error is not None:
             raise self.error
         if image == POISON:
@@ -154,6 +156,23 @@ def test_a_release_on_trial_that_kills_the_model_is_not_asked_again_for_the_fram
             candidate = both.candidate
             assert (type(both.outcome), candidate.error_class, candidate.step) == (Answered, "model_process_died", "recognizer")
             assert bench.server.deaths == 1
+
+    on(test)
+
+
+def test_a_release_on_trial_is_not_blamed_for_a_death_before_it_had_the_frame() -> None:
+    """The frame waits for the healing, a canary begins meanwhile: the release in force reads it, and no sample is taken."""
+
+    async def test() -> None:
+        arm = RolloutArm(rollout_id="x", kind="canary", stage=0, arm="candidate")
+        bench, on_trial = Bench(), replace(R1, release="r2", rollout=arm, instead=R1)
+        asyncio.get_running_loop().call_later(0.1, bench.server.kill)
+        reading = asyncio.create_task(bench.read(FINE))
+        await asyncio.sleep(1.0)
+        bench.step._route = lambda frame: on_trial
+        answered = await reading
+        assert (type(answered), answered.route.release, answered.route.rollout) == (Answered, "r1", None)
+        assert "r2" not in bench.server.releases
 
     on(test)
 

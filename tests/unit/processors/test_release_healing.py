@@ -141,6 +141,53 @@ def test_a_dead_process_is_started_anew_and_told_with_the_time_that_it_was_down(
     on(test)
 
 
+def test_a_process_that_dies_again_and_again_is_started_less_and_less_often() -> None:
+    """Each start leaves something behind: an hour of deaths is some twenty starts, and the first come soon."""
+
+    async def test() -> None:
+        one = Server(ONE)
+        bench = Bench(one)
+
+        async def dies() -> None:
+            while True:
+                one.dead = {"recognizer"}
+                await asyncio.sleep(0.5)
+
+        dying = asyncio.create_task(dies())
+        await asyncio.sleep(60)
+        assert 3 <= len(one.healed) <= 6
+        await asyncio.sleep(3600)
+        assert 10 <= len(one.healed) <= 30
+        dying.cancel()
+        await asyncio.sleep(400)
+        assert bench.said(ModelHealed)
+        await bench.stop()
+
+    on(test)
+
+
+def test_a_death_is_told_also_when_another_release_reads_by_then() -> None:
+    """The healing was refused while the first read; the second, which has the same models, answers when it is done."""
+
+    async def test() -> None:
+        one = Server(ONE)
+        bench = Bench(one)
+        one.dead, one.refuses = {"recognizer"}, True
+        await asyncio.sleep(10)
+        told = {"pipeline": "gate", "release": "r2", "command_id": EventId("d"), "issued_at_us": AT_US}
+        asked = {**told, "issued_by": "me", "reason": ""}
+        bench.decide(RegisterRelease(**asked, steps=STEPS, parameters={}))
+        bench.decide(PromoteRelease(**asked))
+        bench.decide(ReportReleaseLoaded(**told, endpoint=ONE, duration_us=1))
+        assert bench.state.in_force == "r2"
+        one.refuses = False
+        await asyncio.sleep(60)
+        assert [(e.endpoint, e.model) for e in bench.said(ModelHealed)] == [(ONE, "recognizer")]
+        await bench.stop()
+
+    on(test)
+
+
 def test_two_dead_processes_are_both_started_anew() -> None:
     """A probe names the first of them only; the second is found when the first lives."""
 
