@@ -71,6 +71,7 @@ class PartitionRunner(Generic[S]):
         self._intake = Intake(step, ports, partition, self._kept, window=window, committed=committed)
         self._committing = asyncio.create_task(self._run(), name=f"{step.name}-{partition}")
         self._reached = 0
+        self._is_traced = is_traced()
         place = (step.name, str(partition))
         self._records, self._repeats = RECORDS.labels(*place), REPEATS.labels(*place)
         self._events_out, self._dead_letters = EVENTS_OUT.labels(*place), DEAD_LETTERS.labels(*place)
@@ -163,7 +164,7 @@ class PartitionRunner(Generic[S]):
         key, outs = item.key, []
         state = self._step.initial if key is None else states.get(key, self._step.initial)
         try:
-            if self._deciding is not None or is_traced():
+            if self._deciding is not None or self._is_traced:
                 outs = self._decided(item, state)
         except (TransientError, ConsistencyError):
             raise
@@ -178,7 +179,7 @@ class PartitionRunner(Generic[S]):
         now_us = self._ports.clock()
         cause = item.cause(self._ports.clock)
         # What was prepared had its span then.
-        with consuming(self._step.name, item.record, cause) if item.prepared is None and is_traced() else nullcontext():
+        with consuming(self._step.name, item.record, cause) if item.prepared is None and self._is_traced else nullcontext():
             decided = () if self._deciding is None else self._deciding.decide(state, item.event, prepared.answer, cause)
         if not decided and prepared.dead_letter is None:
             return []

@@ -27,7 +27,7 @@ class FaustLimits:
     heartbeat_s: float = 1.5
     request_timeout_s: float = 12.0
     commit_interval_s: float = 0.5
-    buffer_records: int = 256
+    buffer_records: int = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,7 +160,7 @@ class WorkerSettings(Group):
     host: str = "127.0.0.1"
     metrics_port: Port = 15090
     window_per_partition: Annotated[int, Field(ge=1, le=1024)] = 8
-    batch_records: Annotated[int, Field(ge=1, le=10_000)] = 256
+    batch_records: Annotated[int, Field(ge=1, le=10_000)] = 512
     concurrent_calls: Annotated[int, Field(ge=1, le=1024)] = 4
     attempts: Annotated[int, Field(ge=1, le=100)] = 4
     retry_first_s: Seconds = 0.1
