@@ -49,7 +49,7 @@ def dead_letter(
     own = [(f"{PREFIX}{name}", text.encode("utf-8", "replace")) for name, text in told.items()]
     if record.key is not None and "left_out_headers_bytes" not in told:
         own.append((f"{PREFIX}key", record.key))
-    return Outgoing(topic=DEAD_LETTERS, key=record.topic.encode(), value=value, headers=(*headers, *own), partition=0)
+    return Outgoing(topic=DEAD_LETTERS, key=record.topic.encode(), value=value, headers=(*own, *headers), partition=0)
 
 
 def _failure(outcome: InferenceFailed) -> dict[str, str]:

@@ -77,10 +77,12 @@ def case_of(topic: str, partition: int, offset: int, processor: str) -> str:
 def letter_of(record: Record) -> Letter:
     """A record of vision.dead-letters, read."""
     told = {name: header(record.headers, PREFIX + name) for name in _OWN}
-    noted = {n.removeprefix(PREFIX): (v or b"").decode("utf-8", "replace") for n, v in record.headers if n.startswith(PREFIX)}
+    # The first of a name is ours: a record may have been a letter before, and have such headers of its own.
+    own = [(n.removeprefix(PREFIX), v) for n, v in reversed(record.headers) if n.startswith(PREFIX)]
+    noted = {name: (value or b"").decode("utf-8", "replace") for name, value in own}
     keys = [value for name, value in record.headers if name == f"{PREFIX}key"]
     left_out = [name for name in ("value", "headers") if f"left_out_{name}_bytes" in noted]
-    outcome_id = noted.get("outcome_id", "")
+    redriven = redriven_of(record)
     return Letter(
         offset=record.offset,
         appended_at_us=record.appended_at_ms * 1000,
@@ -89,19 +91,24 @@ def letter_of(record: Record) -> Letter:
         of_offset=number_of(told["offset"]),
         lay_at_ms=number_of(told["appended_at_ms"]),
         processor=told["processor"],
-        error_class=told["error_class"],
+        error_class=noted.get("failure") or told["error_class"],
         error_message=told["error_message"],
-        key=keys[-1] if keys else None,
+        key=keys[0] if keys else None,
         value=record.value,
         headers=without_ours(record.headers, PREFIX),
         was_counted=told["counted"] == "1",
-        superseded=Superseded(inference_id=EventId(outcome_id), release=noted["outcome_release"] or None)
-        if outcome_id and "outcome_release" in noted
-        else None,
-        redriven=redriven_of(record),
+        superseded=_superseded(noted),
+        redriven=redriven,
         left_out=" and ".join(left_out),
         more={n: text for n, text in noted.items() if n not in (*_OWN, "key")},
     )
+
+
+def _superseded(noted: Mapping[str, str]) -> Superseded | None:
+    """The failure that the letter is of."""
+    if not noted.get("outcome_id") or "outcome_release" not in noted:
+        return None
+    return Superseded(inference_id=EventId(noted["outcome_id"]), release=noted["outcome_release"] or None)
 
 
 def again(letter: Letter, command: SourcePosition, command_id: str) -> tuple[Outgoing, Redriven]:
@@ -120,7 +127,8 @@ def again(letter: Letter, command: SourcePosition, command_id: str) -> tuple[Out
         letter_offset=letter.offset,
         command_id=command_id,
         was_counted=letter.was_counted,
-        supersedes=letter.superseded,
+        # One that failed again without an answer takes the place of what failed before it.
+        supersedes=letter.superseded or (letter.redriven.supersedes if letter.redriven is not None else None),
     )
     headers = (*without_ours(letter.headers, REDRIVE_PREFIX), *headers_of(redriven))
     out = Outgoing(topic=letter.topic, key=letter.key, value=letter.value, headers=headers, partition=letter.partition)

@@ -30,6 +30,7 @@ from processors.redriven import is_counted
 from processors.repeats import Watch
 from processors.step import NOTHING, Deciding, Ports, Step
 from processors.tracing import consuming, is_traced, storing
+from schemas.catalogue import DEAD_LETTERS as DEAD_LETTERS_TOPIC
 from schemas.envelope import header
 from schemas.errors import ConsistencyError, ContractError, HindsightError, TransientError
 from streams.records import Outgoing, Record
@@ -143,13 +144,17 @@ class PartitionRunner(Generic[S]):
         self._reached = position
 
     async def _append(self, outs: list[Outgoing]) -> None:
-        """Append everything, in order, and wait for every answer: a second try must not overtake what is under way."""
-        if not outs:
-            return
-        waiting = [self._ports.appender.append(out) for out in outs]
-        for answer in await asyncio.gather(*waiting, return_exceptions=True):
-            if isinstance(answer, BaseException):
-                raise answer
+        """Append everything, in order, and wait for every answer: a second try must not overtake what is under way.
+
+        Dead letters first: a failure that is on the log has its letter, wherever the worker dies.
+        """
+        letters = [out for out in outs if out.topic == DEAD_LETTERS_TOPIC]
+        others = [out for out in outs if out.topic != DEAD_LETTERS_TOPIC]
+        for batch in (letters, others):
+            waiting = [self._ports.appender.append(out) for out in batch]
+            for answer in await asyncio.gather(*waiting, return_exceptions=True):
+                if isinstance(answer, BaseException):
+                    raise answer
 
     def _one(self, item: Item, states: dict[str, S], watch: Watch, changed: dict[str, S]) -> list[Outgoing]:
         """Decide and fold one record; gives what is to be appended."""

@@ -6,15 +6,18 @@ and passes over the copy. The named reader tells repeats by the command that red
 command, which only grow, and not by the event's own source, which is as old as the original. `repeats` asks here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from schemas.catalogue import COMMANDS
+from schemas.catalogue import ASSESSMENTS, COMMANDS, DEAD_LETTERS, FRAMES, INFERENCES
 from schemas.envelope import Headers, header
 from schemas.types import EventId, SourcePosition, Superseded
 from streams.records import Record
 
 PREFIX = "hindsight_redrive_"
+REDRIVABLE: Mapping[str, str] = MappingProxyType({FRAMES: "assess", ASSESSMENTS: "infer", INFERENCES: "derive"})
+"""Which reader of a topic takes a record again. Whatever else reads it is not helped by a copy at the end of the log."""
 REDRIVER = "redrive"
 _COMMAND = f"{PREFIX}command"
 
@@ -51,7 +54,8 @@ def redriven_of(record: Record) -> Redriven | None:
     told = {n: header(record.headers, PREFIX + n) for n in ("command", "index", "attempt", "letter")}
     numbers = {n: number_of(text) for n, text in told.items()}
     reader = header(record.headers, f"{PREFIX}for")
-    if min(numbers.values()) < 0 or not reader:
+    readers = REDRIVABLE.values() if record.topic == DEAD_LETTERS else (REDRIVABLE.get(record.topic),)
+    if min(numbers.values()) < 0 or reader not in readers:
         return None
     outcome_id = header(record.headers, f"{PREFIX}supersedes")
     release = header(record.headers, f"{PREFIX}superseded_release") or None

@@ -12,7 +12,7 @@ from processors.views.catalogue import VIEWS
 from processors.views.replay import fold_log
 from schemas.catalogue import ERASURES, REDRIVES, RELEASES
 from schemas.codec import decode
-from schemas.errors import ContractError, TransientError
+from schemas.errors import ConfigurationError, ContractError, TransientError
 from schemas.events import CommandRefused
 from schemas.types import EventId
 from streams.records import Record, system_clock
@@ -83,13 +83,20 @@ def send(settings: Settings, command: Any, *, until: Callable[[Any], bool], time
     Raises:
         CommandRefusedError: the release processor refused.
         TransientError: nothing settled it in time; it may still be carried out.
+        ConfigurationError: the time to wait is none.
     """
+    if not timeout_s > 0:
+        raise ConfigurationError(f"{timeout_s:g} s is no time to wait", setting="--wait", do="wait a second at least")
     log, schemas, appender = wiring.event_log(settings), wiring.schemas(settings), wiring.appender(settings)
     try:
         start = log.bounds(topic, 0).end
         future = appender.try_enqueue(command_record(command, schemas, system_clock()))
         assert future is not None, "a new appender has room"
-        future.result(timeout_s)
+        try:
+            future.result(timeout_s)
+        except TimeoutError as error:
+            late = f"Kafka did not take {type(command).__name__} within {timeout_s:g} s; it may still be carried out"
+            raise TransientError(late, do=_WHERE_TO_LOOK[topic]) from error
         deadline = time.monotonic() + timeout_s
         for record in log.follow(topic, {0: start}, lambda: time.monotonic() > deadline):
             event = _event(record, schemas)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from processors.redriven import is_counted
 from processors.step import Cause
 from schemas import ids
 from schemas.events import FrameAccepted, FrameCaptured, FrameRefused, FrameRejected, FramesDropped
@@ -95,11 +94,11 @@ def decide(
 ) -> tuple[FrameAccepted | FrameRejected, ...]:
     """Exactly one outcome for each frame that was sent; none for word of dropped ones.
 
-    A frame whose number was counted, and that has no outcome since deciding failed, may be redriven: it is no repeat.
+    A frame that is redriven had no outcome: whatever is known of its number, it is no repeat and not too late.
     """
     if isinstance(event, FramesDropped):
         return ()
-    frame, knows = event.frame, not is_counted(cause.redriven)
+    frame, knows = event.frame, cause.redriven is None
     if knows and is_repeated(state, frame.session_id, frame.sequence):
         return (
             _rejected(event, "repeated", f"sequence {frame.sequence} of session {frame.session_id} was counted before", cause),

@@ -101,6 +101,8 @@ class InferStep:
         async with self._calls:
             outcome = await self._ask(event, cause)
         self._tries.forget(cause.event_id)
+        if outcome is None:
+            return Prepared(dead_letter="no release is in force; it can be redriven when one is")
         final = outcome.outcome if isinstance(outcome, core.ReadInstead) else outcome
         if isinstance(final, core.Failed):
             return Prepared(answer=outcome, dead_letter=f"{final.error_class}: {final.message}")
@@ -119,9 +121,12 @@ class InferStep:
     def fold(self, state: NoState, event: Any) -> NoState:
         return state
 
-    async def _ask(self, event: FrameAccepted, cause: Cause) -> core.Outcome | core.ReadInstead:
+    async def _ask(self, event: FrameAccepted, cause: Cause) -> core.Outcome | core.ReadInstead | None:
         frame = event.frame
         route = self._route(frame)
+        if route.release is None and cause.redriven is not None:
+            # Somebody asked for it to be read; skipping it would leave it unread for good.
+            return None
         if route.release is None:
             return core.Skipped(route=route, reason="no_release_in_force")
         started_us = self._clock()

@@ -1,20 +1,16 @@
 """Which letters may be redriven or discarded, and the events that say what was done. Pure."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, assert_never
 
 from processors.letters import Letter
+from processors.redriven import REDRIVABLE
 from processors.step import Cause
 from processors.views.letters import DISCARDED, LetterState
 from schemas import ids
-from schemas.catalogue import ASSESSMENTS, COMMANDS, FRAMES, INFERENCES
+from schemas.catalogue import COMMANDS
 from schemas.events import DiscardLetters, InferenceFailed, LetterDiscarded, LetterRedriven, LetterRefused, RedriveLetters
 from schemas.types import EventId, SourcePosition
-
-REDRIVABLE: Mapping[str, str] = MappingProxyType({FRAMES: "assess", ASSESSMENTS: "infer", INFERENCES: "derive"})
-"""Which reader of a topic takes a record again. Whatever else reads it is not helped by a copy at the end of the log."""
 
 Settled = LetterRedriven | LetterDiscarded | LetterRefused
 
@@ -52,6 +48,8 @@ class Known:
         done: What earlier commands did with its case.
         is_named_before: Whether the same command names the case in an earlier place.
         partitions: Of the record's topic.
+        end: Of the record's partition; None where the log is not the whole one.
+        is_behind: Whether the processor has not come past the record yet, and was waited for.
         followed: The first event that the processor made of the record, if any.
     """
 
@@ -59,6 +57,8 @@ class Known:
     is_named_before: bool
     partitions: tuple[int, ...]
     followed: Any
+    end: int | None = None
+    is_behind: bool = False
 
 
 def refusal_of_discard(letter: Letter, known: Known) -> Refused | None:
@@ -86,6 +86,10 @@ def refusal_of_redrive(letter: Letter, known: Known, *, attempts_max: int, beyon
         return _no(letter, "read_in_place", f"{detail}, and discard this letter")
     if letter.partition not in known.partitions:
         return _no(letter, "no_such_place", f"{letter.topic} has no partition {letter.partition}")
+    if known.end is not None and letter.of_offset >= known.end:
+        return _no(letter, "no_such_place", f"{letter.of} is beyond the log's end at {known.end}: the letter is of another log")
+    if known.is_behind:
+        return _no(letter, "not_answered_yet", f"{letter.processor} has not come past {letter.of}; is one running?")
     if letter.attempts >= attempts_max and not beyond_limit:
         detail = f"its record was redriven {letter.attempts} times, and {attempts_max} is the most"
         return _no(letter, "attempts", f"{detail}; --beyond-limit with this one --offset does it once more")

@@ -5,7 +5,8 @@ log, so a worker that dies at any point does all of it again. What it said or wr
 copies are looked for first, and nothing is decided or written twice. A copy that was still under way then is a repeat that
 the reader drops, since both name the same command and place. Else it decides by what earlier commands did, and by what the
 processor made of the record; a processor that has not come past it yet is waited for, since it may still make something of
-it. One command is carried out at a time, its letters in the order in which they are named.
+it. After a while such a letter is refused, so that it does not hold up what others ask. One command is carried out at a time,
+its letters in the order in which they are named.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import structlog
 from processors.letters import Letter, again, letter_of
 from processors.lookback.followed import followed
 from processors.redrive import core
-from processors.redriven import redriven_of
+from processors.redriven import REDRIVABLE, redriven_of
 from processors.step import NOTHING, Cause, Prepared
 from processors.views.letters import LetterState, case_key, fold_letter
 from schemas.catalogue import COMMANDS, DEAD_LETTERS, REDRIVES
@@ -32,6 +33,7 @@ from streams.records import Outgoing, Record, hold_size
 
 log = structlog.get_logger()
 _CLOCK_SLACK_MS = 5000
+_WAIT_MOST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class RedriveStep:
         self._appender = appender
         self._schemas = schemas
         self._attempts_max = attempts_max
+        self._waited_since: dict[str, float] = {}
 
     def key(self, event: Any) -> str | None:
         return None
@@ -76,9 +79,10 @@ class RedriveStep:
         if not isinstance(event, RedriveLetters | DiscardLetters):
             return NOTHING
         letters = await asyncio.to_thread(lambda: {offset: self._letter(offset) for offset in event.letter_offsets})
+        behind = frozenset[int]()
         if isinstance(event, RedriveLetters):
-            await self._wait_for_processors([letter for letter in letters.values() if letter is not None])
-        planned = await asyncio.to_thread(lambda: tuple(self._planned(event, cause, letters)))
+            behind = await self._behind(event.command_id, [letter for letter in letters.values() if letter is not None])
+        planned = await asyncio.to_thread(lambda: tuple(self._planned(event, cause, letters, behind)))
         waiting = {
             index: self._appender.append(one.out)
             for index, one in enumerate(planned)
@@ -101,24 +105,32 @@ class RedriveStep:
     def fold(self, state: NoState, event: Any) -> NoState:
         return state
 
-    async def _wait_for_processors(self, letters: list[Letter]) -> None:
-        """Until each has come past its records, it may still make something of them.
+    async def _behind(self, command_id: str, letters: list[Letter]) -> frozenset[int]:
+        """Letters whose processor has not come past their record: it may still make something of it, and is waited for a while.
 
         Raises:
             TransientError: one has not; to be asked again.
         """
-        for letter in letters:
-            if core.REDRIVABLE.get(letter.topic) != letter.processor or letter.partition not in self._log.partitions(
-                letter.topic
-            ):
-                continue
-            position = (await self._views.load(letter.processor, letter.partition, ())).position
-            end = (await asyncio.to_thread(self._log.bounds, letter.topic, letter.partition)).end
-            if position <= letter.of_offset < end:
-                raise TransientError(f"{letter.processor} has not come past {letter.of} yet")
+        behind = {letter.offset: letter for letter in letters if await self._is_behind(letter)}
+        now_s = asyncio.get_running_loop().time()
+        if behind and now_s < self._waited_since.setdefault(command_id, now_s) + _WAIT_MOST_S:
+            letter = next(iter(behind.values()))
+            raise TransientError(f"{letter.processor} has not come past {letter.of} yet")
+        self._waited_since.pop(command_id, None)
+        return frozenset(behind)
+
+    async def _is_behind(self, letter: Letter) -> bool:
+        if REDRIVABLE.get(letter.topic) != letter.processor or letter.partition not in self._log.partitions(letter.topic):
+            return False
+        position = (await self._views.load(letter.processor, letter.partition, ())).position
+        return position <= letter.of_offset < (await asyncio.to_thread(self._log.bounds, letter.topic, letter.partition)).end
 
     def _planned(
-        self, command: RedriveLetters | DiscardLetters, cause: Cause, letters: Mapping[int, Letter | None]
+        self,
+        command: RedriveLetters | DiscardLetters,
+        cause: Cause,
+        letters: Mapping[int, Letter | None],
+        behind: frozenset[int],
     ) -> Iterator[_ToWrite | core.Redone | core.Put | core.Refused]:
         """What is to be done about each letter, by the log as it was before the command."""
         said, done = self._said(cause.position.offset)
@@ -133,11 +145,14 @@ class RedriveStep:
                 detail = f"{DEAD_LETTERS} does not hold {offset}, or not any more"
                 yield core.Refused(letter_offset=offset, refusal="no_such_letter", detail=detail)
                 continue
+            partitions = self._log.partitions(letter.topic) if letter.is_ours else ()
             known = core.Known(
                 done=done.get(letter.case, LetterState()),
                 is_named_before=letter.case in named,
-                partitions=self._log.partitions(letter.topic) if letter.is_ours else (),
+                partitions=partitions,
                 followed=None,
+                end=self._log.bounds(letter.topic, letter.partition).end if letter.partition in partitions else 0,
+                is_behind=offset in behind,
             )
             named.add(letter.case)
             if isinstance(command, DiscardLetters):

@@ -46,7 +46,7 @@ def list_(
     format: FormatOption = Format.TABLE,
 ) -> None:
     """List dead letters, oldest first, and how many there are of each kind."""
-    from processors.lookback.cases import cases
+    from processors.lookback.cases import Wanted, cases
     from schemas.errors import ConfigurationError
     from topology.cli.dlq_lines import list_lines, row
     from topology.configuration import load
@@ -59,10 +59,11 @@ def list_(
     wanted = _wanted(error_class, device, processor, from_, to, zone)
     with open_past(settings, bundle) as past:
         found = [case for case in cases(past, wanted) if state == "all" or case.is_open]
+        others = 0 if found else sum(case.is_open for case in cases(past, Wanted()))
     if format is Format.JSON:
         typer.echo(as_json([row(case, zone) for case in found]))
         return
-    typer.echo("\n".join(list_lines(found, zone, state)))
+    typer.echo("\n".join(list_lines(found, zone, state, others)))
 
 
 def show(
@@ -223,10 +224,16 @@ def _chosen(past: "Past", asked: _Asked, wanted: "Wanted", attempts_max: int) ->
 
 def _wanted(error_class: str, device: str, processor: str, from_: str | None, to: str | None, zone: str) -> "Wanted":
     from processors.lookback.cases import Wanted
+    from processors.views.catalogue import VIEWS
     from schemas.errors import ConfigurationError
     from streams.records import system_clock
     from topology.moments import parse_moment
+    from topology.processing import PROCESSORS
 
+    if processor and processor not in (known := (*PROCESSORS, *VIEWS)):
+        raise ConfigurationError(
+            f"there is no processor {processor}", setting="--processor", do=f"choose from {', '.join(known)}"
+        )
     now_us = system_clock()
     from_us = None if from_ is None else parse_moment(from_, zone=zone, now_us=now_us)
     to_us = None if to is None else parse_moment(to, zone=zone, now_us=now_us)

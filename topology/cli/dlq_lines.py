@@ -7,7 +7,7 @@ from typing import Any
 from processors.letters import Letter
 from processors.lookback.cases import AGAIN, OPEN, SAME, Case, answer_of, refusal
 from processors.lookback.words import shown as safe
-from processors.redrive.core import REDRIVABLE
+from processors.redriven import REDRIVABLE
 from processors.views.letters import DISCARDED
 from schemas.catalogue import COMMANDS
 from schemas.envelope import rfc3339
@@ -49,8 +49,14 @@ def state_of(case: Case) -> str:
     return case.state if case.letter.attempts == 0 or case.state != OPEN else f"open, redriven {case.letter.attempts}x"
 
 
-def list_lines(found: Sequence[Case], zone: str, state: str) -> list[str]:
-    """The table, and how many there are of each kind."""
+def list_lines(found: Sequence[Case], zone: str, state: str, others: int = 0) -> list[str]:
+    """The table, and how many there are of each kind.
+
+    Args:
+        others: Open letters that were not asked for, where none is.
+    """
+    if not found and others:
+        return [f"none of the {others} open letters is of that kind; `hindsight dlq list` shows them"]
     if not found:
         return ["no open letters; --state all lists those that are done with" if state == "open" else "no letters"]
     rows = [

@@ -7,10 +7,11 @@ import pytest
 
 from processors.assess import core
 from processors.assess.core import ImageMeasured, ImageUnusable, Limits
+from processors.redriven import Redriven
 from schemas import ids
 from schemas.events import FrameAccepted, FrameRefused, FrameRejected, FramesDropped
 from schemas.plain import from_plain, to_plain
-from schemas.types import DeviceId, EventId
+from schemas.types import DeviceId, EventId, SourcePosition
 from tests.given import AT_US, captured, cause, folded, frame
 
 GOOD = ImageMeasured(width_px=32, height_px=24, measures={"sharpness": 50.0, "brightness_mean": 100.0})
@@ -120,6 +121,16 @@ def test_a_hole_too_long_to_remember_is_said_to_be_so() -> None:
     assert isinstance(near, FrameAccepted)
     (repeated,) = decided(state, captured(10_000))
     assert repeated.reasons == ("repeated",)
+
+
+def test_a_frame_that_is_redriven_is_neither_too_late_nor_a_repeat() -> None:
+    """It had no outcome, whatever is remembered of its number; what counted it was a catch-up."""
+    state = after(captured(0), captured(10_000))
+    source = SourcePosition(topic="vision.commands", partition=0, offset=3, index=0)
+    redriven = Redriven(source=source, reader="assess", attempt=1, letter_offset=0)
+    for sequence in (17, 10_000):
+        (event,) = core.decide(Limits(), state, captured(sequence), GOOD, replace(cause(9), redriven=redriven))
+        assert isinstance(event, FrameAccepted)
 
 
 def test_many_small_holes_are_forgotten_from_the_oldest() -> None:

@@ -31,6 +31,7 @@ from processors.views.upkeep import check
 from schemas import ids
 from schemas.catalogue import ASSESSMENTS, COMMANDS, DEAD_LETTERS, FRAMES, INFERENCES, REDRIVES, RESULTS
 from schemas.codec import FixedSchemas, decode, encode
+from schemas.envelope import Headers
 from schemas.errors import LogUnavailableError, StepFailedError
 from schemas.events import (
     DiscardLetters,
@@ -152,11 +153,11 @@ class Gate:
     def _acknowledge(self, name: str, record: Record) -> None:
         self.given[name] = max(self.given.get(name, 0), record.offset + 1)
 
-    def send(self, *sequences: int, device: str = DEVICE) -> None:
+    def send(self, *sequences: int, device: str = DEVICE, headers: Headers = ()) -> None:
         for sequence in sequences:
             ref = replace(frame(sequence, device=device, passage="p"), blob=self._blob)
             captured = FrameCaptured(event_id=ids.captured_id(ref.frame_id), frame=ref, received_at_us=AT_US, channel="sdk")
-            self.raw(FRAMES, encode(captured, self.schemas), device.encode())
+            self.raw(FRAMES, encode(captured, self.schemas), device.encode(), *headers)
 
     def raw(self, topic: str, value: bytes | None, key: bytes | None = b"gate-1", *headers: tuple[str, bytes]) -> int:
         return self.log.append_now(Outgoing(topic=topic, key=key, value=value, headers=headers, partition=0)).offset
@@ -458,11 +459,113 @@ def test_a_processor_that_may_still_answer_is_waited_for() -> None:
         told = [("topic", ASSESSMENTS), ("partition", "0"), ("offset", "0"), ("processor", "infer"), ("appended_at_ms", "1")]
         gate.raw(DEAD_LETTERS, gate.records(ASSESSMENTS)[0].value, b"k", *((f"hindsight_dlq_{n}", v.encode()) for n, v in told))
         gate.redrive(0)
-        await gate.settle()
+        await gate.settle(rounds=1)
         assert (len(gate.records(ASSESSMENTS)), gate.events(REDRIVES)) == (1, [])
         gate.runners["infer"] = infer
         await gate.settle()
         assert [e.refusal for e in gate.events(REDRIVES)] == ["already_answered"]
+        assert (await gate.outcomes(), await gate.troubles(1)) == (["read"], [])
+
+    at_the_gate(test)
+
+
+@pytest.mark.parametrize("written", range(5))
+def test_a_failed_frame_has_its_letter_wherever_its_worker_dies(written: int) -> None:
+    """The letter is on the log before the failure, so what failed for good can always be redriven."""
+
+    async def test(gate: Gate) -> None:
+        gate.models.is_broken = True
+        gate.send(0)
+        gate.appender.left = written
+        await gate.settle(2)
+        gate.models.is_broken = False
+        await gate.die()
+        assert (await gate.troubles(1)) == []
+        assert await gate.outcomes() == ["read"] or [x.processor for x in gate.letters()] == ["infer"]
+
+    at_the_gate(test)
+
+
+def test_a_frame_redriven_while_no_release_reads_can_be_redriven_again() -> None:
+    """It is not skipped for good: it is kept aside once more, and the next time it is read and counted once."""
+
+    async def test(gate: Gate) -> None:
+        await with_two_failed(gate)
+        infer: Any = gate.runners["infer"]._step
+        in_force, infer._route = infer._route, lambda _: Route(release=None, parameters={}, pins={}, releases_offset=0)
+        gate.redrive(0)
+        await gate.settle()
+        assert (await gate.outcomes())[1] == "failed"
+        assert "no release is in force" in gate.letters()[2].error_message
+        infer._route = in_force
+        gate.redrive(2, 1)
+        await gate.settle()
+        assert (await gate.outcomes(), await gate.troubles(5)) == (["read"] * 5, [])
+
+    at_the_gate(test)
+
+
+def test_redrive_headers_that_name_no_reader_of_the_topic_are_not_believed() -> None:
+    """A frame that somebody sends with such headers is a frame."""
+
+    async def test(gate: Gate) -> None:
+        for sequence, reader in enumerate((b"nobody", b"infer", b"")):
+            told = {"command": b"1", "index": b"0", "attempt": b"1", "letter": b"0", "for": reader}
+            gate.send(sequence, headers=tuple((f"hindsight_redrive_{name}", value) for name, value in told.items()))
+        await gate.settle()
+        assert (await gate.outcomes(), await gate.troubles(3)) == (["read"] * 3, [])
+
+    at_the_gate(test)
+
+
+def test_a_letter_that_somebody_copies_back_is_a_case_of_its_own() -> None:
+    """With the letter's headers and all: it fails again where it lies now, and is listed as that."""
+
+    async def test(gate: Gate) -> None:
+        gate.raw(FRAMES, b"\x01garbage")
+        await gate.settle()
+        letter = gate.records(DEAD_LETTERS)[0]
+        gate.raw(FRAMES, letter.value, b"gate-1", *letter.headers)
+        await gate.settle()
+        assert [x.of for x in gate.letters()] == ["vision.frames/0/0", "vision.frames/0/1"]
+
+    at_the_gate(test)
+
+
+def test_a_processor_that_is_not_there_does_not_hold_up_other_commands() -> None:
+    """Its letter is refused after a while, with what to look for; what was asked behind it is done."""
+
+    async def test(gate: Gate) -> None:
+        gate.runners.pop("infer")
+        gate.send(0)
+        await gate.settle()
+        told = [("topic", ASSESSMENTS), ("partition", "0"), ("offset", "0"), ("processor", "infer"), ("appended_at_ms", "1")]
+        gate.raw(DEAD_LETTERS, gate.records(ASSESSMENTS)[0].value, b"k", *((f"hindsight_dlq_{n}", v.encode()) for n, v in told))
+        gate.raw(DEAD_LETTERS, b"noise", b"k")
+        gate.redrive(0)
+        gate.ask(
+            DiscardLetters(command_id=EventId("d"), letter_offsets=(1,), issued_by="ana", reason="noise", issued_at_us=AT_US)
+        )
+        await gate.settle()
+        assert [(type(e).__name__, getattr(e, "refusal", "")) for e in gate.events(REDRIVES)] == [
+            ("LetterRefused", "not_answered_yet"),
+            ("LetterDiscarded", ""),
+        ]
+
+    at_the_gate(test)
+
+
+def test_a_letter_of_a_record_that_is_not_there_is_refused() -> None:
+    """The letters were kept, or copied, while the log was made anew."""
+
+    async def test(gate: Gate) -> None:
+        gate.send(0)
+        await gate.settle()
+        told = [("topic", ASSESSMENTS), ("partition", "0"), ("offset", "999"), ("processor", "infer"), ("appended_at_ms", "1")]
+        gate.raw(DEAD_LETTERS, gate.records(ASSESSMENTS)[0].value, b"k", *((f"hindsight_dlq_{n}", v.encode()) for n, v in told))
+        gate.redrive(0)
+        await gate.settle()
+        assert [e.refusal for e in gate.events(REDRIVES)] == ["no_such_place"]
         assert (await gate.outcomes(), await gate.troubles(1)) == (["read"], [])
 
     at_the_gate(test)
