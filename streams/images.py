@@ -5,6 +5,7 @@ billion of them costs microseconds. Every answer is facts or a `FrameRefusedErro
 cannot tell, such as damage in the middle, the assess processor finds when it decodes.
 """
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ NOT_AN_IMAGE = "not_an_image"
 TRUNCATED = "truncated"
 TOO_LARGE = "too_large"
 TOO_MANY_PIXELS = "too_many_pixels"
+TOO_MANY_SCANS = "too_many_scans"
 UNSUPPORTED_FORMAT = "unsupported_format"
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -33,6 +35,11 @@ _KNOWN_BUT_NOT_READ = (
 _JPEG_SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
 _JPEG_SCAN, _JPEG_END = 0xDA, 0xD9
+_JPEG_FILL = re.compile(rb"\xff+")
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# A decoder goes over the whole picture for each scan: a few bytes more each can keep it busy for hours. Cameras write 1 to 20.
+_JPEG_SCANS_MAX = 100
+_JPEG_SEGMENTS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +53,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """A parsed header; `ends` looks for the image's end and is asked only once the size is known to be fine."""
+    """A parsed header; `ends` looks for the image's end and is asked once the size is known to be fine, and may refuse too."""
 
     facts: ImageFacts
     ends: Callable[[], bool]
@@ -60,7 +67,8 @@ def inspect(content: bytes, *, max_bytes: int, max_pixels: int) -> ImageFacts:
         max_bytes: Most bytes let in.
         max_pixels: Most pixels let in, width times height.
     Raises:
-        FrameRefusedError: with reason not_an_image, truncated, too_large, too_many_pixels or unsupported_format.
+        FrameRefusedError: with reason not_an_image, truncated, too_large, too_many_pixels, too_many_scans or
+            unsupported_format.
     """
     if len(content) > max_bytes:
         raise FrameRefusedError(
@@ -101,11 +109,11 @@ def _header(content: bytes) -> _Header:
 
 
 def _jpeg(content: bytes) -> _Header:
-    """ITU T.81, B.1.1: segments of a marker and a length, up to the first scan; after that FF D9 can only be the end."""
+    """ITU T.81, B.1.1: segments of a marker and a length, up to the first scan."""
     at, size = 2, None
-    while True:
-        while content[at : at + 2] == b"\xff\xff":
-            at += 1
+    for _ in range(_JPEG_SEGMENTS_MAX):
+        if fill := _JPEG_FILL.match(content, at):
+            at = fill.end() - 1
         if len(content) < at + 2:
             raise _cut_off("image/jpeg")
         if content[at] != 0xFF or content[at + 1] in (0x00, _JPEG_END):
@@ -122,12 +130,38 @@ def _jpeg(content: bytes) -> _Header:
         if length < 2:
             raise _no_image(f"its JPEG header has a segment of length {length} at byte {at}")
         at += 2 + length
+    else:
+        raise _no_image(f"its JPEG header has more than {_JPEG_SEGMENTS_MAX} segments")
     if size is None:
         raise _no_image("its JPEG header has no frame size")
     scan = at
-    return _Header(
-        ImageFacts(media_type="image/jpeg", width_px=size[1], height_px=size[0]), lambda: content.find(b"\xff\xd9", scan) > 0
-    )
+    return _Header(ImageFacts(media_type="image/jpeg", width_px=size[1], height_px=size[0]), lambda: _jpeg_ends(content, scan))
+
+
+def _jpeg_ends(content: bytes, at: int) -> bool:
+    """Whether there is an end behind the scan at `at`; a damaged one may lie anywhere, since decoders bear that.
+
+    Raises:
+        FrameRefusedError: there are too many scans up to it.
+    """
+    scan, scans = at, 0
+    for _ in range(_JPEG_SEGMENTS_MAX):
+        found = _JPEG_MARKER.search(content, at)
+        if found is None or content[found.start() + 1] == _JPEG_END:
+            break
+        marker, at = content[found.start() + 1], found.end()
+        scans += marker == _JPEG_SCAN
+        if scans > _JPEG_SCANS_MAX:
+            raise FrameRefusedError(
+                f"the image has more than {_JPEG_SCANS_MAX} scans, each over the whole picture",
+                reason=TOO_MANY_SCANS,
+                do="encode it again, as a camera does",
+            )
+        if marker not in _JPEG_BARE_MARKERS and len(content) >= at + 2:
+            at += max(2, int.from_bytes(content[at : at + 2], "big"))
+    else:
+        raise _no_image(f"its JPEG has more than {_JPEG_SEGMENTS_MAX} segments")
+    return found is not None or content.find(b"\xff\xd9", scan) > 0
 
 
 def _png(content: bytes) -> _Header:

@@ -13,6 +13,7 @@ from processors.lookback.words import box, milliseconds, proof, shown
 from schemas.errors import ContractError, TransientError
 from schemas.events import FrameRefused
 from streams.past import Past
+from streams.pixels import Pixels
 
 _FRAME_SIDE_PX_MAX = 1600
 _CROPS_MOST = 200
@@ -84,6 +85,6 @@ def _mark(tag: str, polygon_px: Sequence[float], colour: tuple[int, int, int], *
     return pictures.Mark(tag=tag, polygon_px=polygon_px, colour=colour, dashed=dashed)
 
 
-def _crops(pixels: pictures.Pixels, polygons: Sequence[Sequence[float]]) -> Mapping[int, str]:
+def _crops(pixels: Pixels, polygons: Sequence[Sequence[float]]) -> Mapping[int, str]:
     made = {n: pictures.cropped(pixels, polygon) for n, polygon in enumerate(polygons[:_CROPS_MOST])}
     return {n: pictures.data_uri(crop) for n, crop in made.items() if crop is not None}

@@ -13,10 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from schemas.errors import ContractError, FrameRefusedError
-from streams.images import inspect
-
-Pixels = npt.NDArray[np.uint8]
+from schemas.errors import ContractError
+from streams.pixels import Pixels, decode
 
 GREEN, AMBER, RED, BLUE = (80, 175, 20), (0, 150, 245), (60, 60, 220), (220, 140, 40)
 _MAX_BYTES = 64 * 1024 * 1024
@@ -46,20 +44,13 @@ def decoded(content: bytes, *, size_px: tuple[int, int] | None = None) -> Pixels
         ContractError: these bytes are no image, or one too large to be shown.
     """
     try:
-        inspect(content, max_bytes=_MAX_BYTES, max_pixels=_MAX_PIXELS)
-    except FrameRefusedError as error:
-        raise ContractError(f"it cannot be shown: {error}") from error
-    raw = np.frombuffer(content, np.uint8)
-    try:
-        pixels = cv2.imdecode(raw, cv2.IMREAD_COLOR)
-        if pixels is not None and size_px is not None and (pixels.shape[1], pixels.shape[0]) != size_px:
-            unturned = cv2.imdecode(raw, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels = decode(content, max_bytes=_MAX_BYTES, max_pixels=_MAX_PIXELS)
+        if size_px is not None and (pixels.shape[1], pixels.shape[0]) != size_px:
+            unturned = decode(content, max_bytes=_MAX_BYTES, max_pixels=_MAX_PIXELS, turned=False)
             pixels = unturned if (unturned.shape[1], unturned.shape[0]) == size_px else pixels
-    except cv2.error as error:
-        raise ContractError(f"it cannot be decoded: {str(error).strip()}") from error
-    if pixels is None:
-        raise ContractError("it cannot be decoded")
-    return np.asarray(pixels, np.uint8)
+    except ContractError as error:
+        raise ContractError(f"it cannot be shown: {error}") from error
+    return pixels
 
 
 def drawn(pixels: Pixels, marks: Sequence[Mark]) -> Pixels:

@@ -33,9 +33,9 @@ _FORM: dict[str, Any] = {
     },
 }
 _REFUSALS = documented(
-    "not_an_image", "unsupported_format", "not_multipart", "too_large", "too_many_pixels", "truncated", "bad_multipart",
-    "missing_field", "bad_field", "bad_timestamp", "unknown_device", "bad_idempotency_key", "idempotency_key_reused",
-    "read_timeout", "unavailable", "busy",
+    "not_an_image", "unsupported_format", "not_multipart", "too_large", "too_many_pixels", "too_many_scans", "truncated",
+    "bad_multipart", "missing_field", "bad_field", "bad_timestamp", "unknown_device", "bad_idempotency_key",
+    "idempotency_key_reused", "read_timeout", "unavailable", "busy",
 )  # fmt: skip
 
 

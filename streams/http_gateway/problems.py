@@ -44,6 +44,7 @@ REASONS: Mapping[str, Reason] = MappingProxyType(
         "not_multipart": Reason(415, "The body is not a form", "Send multipart/form-data with a file field `image`."),
         "too_large": Reason(413, "The image is too large", "Send fewer bytes; the limit is in the detail."),
         "too_many_pixels": Reason(422, "The image has too many pixels", "Scale it down before sending it."),
+        "too_many_scans": Reason(422, "The image has too many scans", "Encode it again, as a camera does."),
         "truncated": Reason(422, "The image is cut off", "Send it again, whole."),
         "bad_multipart": Reason(400, "The form cannot be read", "Hold the body against RFC 7578."),
         "missing_field": Reason(422, "A field is missing", "Send every required field."),

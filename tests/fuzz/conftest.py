@@ -1,0 +1,1 @@
+from tests import hypothesis_profiles as hypothesis_profiles
