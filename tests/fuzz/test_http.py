@@ -13,7 +13,7 @@ import requests
 import schemathesis
 import structlog
 import uvicorn
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 from schemathesis import GenerationMode
@@ -174,6 +174,17 @@ def forms(draw: st.DrawFn) -> tuple[bytes, dict[str, str]]:
     return b"".join(lines) + end, {"Content-Type": kind, **draw(_HEADS)}
 
 
+def form_with(**fields: bytes) -> tuple[bytes, dict[str, str]]:
+    """A whole form of gate-1 with these fields."""
+    parts = {"device_id": b"gate-1", **fields, "image": PNG}
+    lines = [b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (n.encode(), v) for n, v in parts.items()]
+    return b"".join(lines) + b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+@example(form=form_with(labels=b'{"a":"\\ud800"}'))
+@example(form=form_with(labels=b'{"a":' * 3000))
+@example(form=form_with(captured_at=b"0001-01-01T00:00:00+23:59"))
+@example(form=form_with(passage_id=b"\xed\xa0\x80"))
 @given(form=forms())
 def test_forms_of_broken_clients_are_answered_as_documented(
     document: Any, address: str, form: tuple[bytes, dict[str, str]]
