@@ -15,10 +15,11 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import EnvSettingsSource
+from pydantic_settings.exceptions import SettingsError
 
 from schemas.errors import ConfigurationError
 from topology.settings import ENVIRONMENT_PREFIX, NESTING, Settings
-from topology.stack.layout import Layout, find_home
+from topology.stack.layout import Layout, find_home, given_path
 from topology.stack.processes import MARK
 from topology.stack.servers import ours
 from topology.stack.state import Endpoints, read_plan, read_state
@@ -63,7 +64,7 @@ def load(environment: Mapping[str, str] = os.environ, *, start: Path | None = No
     home = find_home(environment, start)
     file = find_file(environment, start)
     layers = {
-        "environment": EnvSettingsSource(Settings)(),
+        "environment": _read_variables(),
         "file": _read_file(file) if file is not None else {},
         "stack": stack_layer(home),
     }
@@ -112,7 +113,7 @@ def refuse_unknown_variables(environment: Mapping[str, str]) -> None:
 def find_file(environment: Mapping[str, str], start: Path | None = None) -> Path | None:
     """HINDSIGHT_CONFIG, or the nearest hindsight.toml from `start` upwards; None when there is none."""
     if given := environment.get("HINDSIGHT_CONFIG"):
-        path = Path(given).expanduser().resolve()
+        path = given_path(given, "HINDSIGHT_CONFIG")
         if not path.is_file():
             raise ConfigurationError(f"there is no file {path}", setting="HINDSIGHT_CONFIG", do="correct HINDSIGHT_CONFIG")
         return path
@@ -151,10 +152,23 @@ def as_settings(endpoints: Endpoints) -> dict[str, Any]:
     }
 
 
+def _read_variables() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Settings)()
+    except (SettingsError, RecursionError) as exc:
+        group = next((name for name in Settings.model_fields if f'"{name}"' in str(exc)), "")
+        variable = variable_of(group) if group else ENVIRONMENT_PREFIX
+        raise ConfigurationError(
+            f"{variable} is not JSON, which a whole group in one variable has to be",
+            setting=variable,
+            do=f"set one setting a variable, such as {variable_of('kafka.partitions')}",
+        ) from exc
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise ConfigurationError(f"{path}: {exc}", setting=str(path), do="correct the file; it is TOML") from exc
 
 

@@ -52,7 +52,7 @@ def create_bundle(past: Past, path: Path, order: Order, progress: Progress = lam
     """
     window = order.window
     if window.from_us > window.to_us:
-        raise ContractError("the window ends before it begins")
+        raise ContractError("the window ends before it begins", do="name a later moment with --to")
     if past.scope is not None:
         raise ContractError(f"{past.source} is a bundle already, and bundles are made of the live log")
     try:

@@ -78,7 +78,9 @@ class Output:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"{file.parent} cannot be made: {error.strerror}", setting="--output") from error
+            raise ConfigurationError(
+                f"{file.parent} cannot be made: {error.strerror}", setting="--output", do="name a folder that is yours"
+            ) from error
         partial = file.with_name(file.name + ".partial")
         try:
             partial.touch()

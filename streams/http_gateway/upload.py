@@ -55,7 +55,7 @@ async def read_upload(request: Request, *, max_bytes: int, deadline_s: float) ->
     if kind != b"multipart/form-data" or not options.get(b"boundary"):
         raise ProblemError("not_multipart", "the body must be multipart/form-data with a boundary")
     declared = request.headers.get("content-length", "")
-    fits = not declared.isdigit() or int(declared) <= max_bytes + FIELDS * FIELD_BYTES + _OVERHEAD_BYTES
+    fits = not (declared.isascii() and declared.isdigit()) or int(declared) <= max_bytes + FIELDS * FIELD_BYTES + _OVERHEAD_BYTES
     form = _Form(options[b"boundary"], max_bytes=max_bytes, fits=fits)
     try:
         async with asyncio.timeout(deadline_s):

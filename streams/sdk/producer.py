@@ -273,7 +273,9 @@ class FrameProducer:
 def _session(given: str | None) -> str:
     """A session's id, held to what the other doors let in; drawn when none is given."""
     if given is not None and not is_name(given):
-        raise ConfigurationError(f"session_id holds {NAME_RULE}, and not {given[:64]!r}", setting="session_id")
+        raise ConfigurationError(
+            f"session_id holds {NAME_RULE}, and not {given[:64]!r}", setting="session_id", do="choose another session_id"
+        )
     return given if given is not None else f"sdk-{uuid4()}"
 
 

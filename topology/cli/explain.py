@@ -62,4 +62,6 @@ def _write(file: Path, text: str) -> None:
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(f"--html: {file} cannot be written: {error}", setting="--html") from error
+        raise ConfigurationError(
+            f"--html: {file} cannot be written: {error}", setting="--html", do="name a file in a folder that is there and yours"
+        ) from error

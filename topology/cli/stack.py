@@ -142,7 +142,7 @@ def _ports(given: list[str]) -> dict[str, int]:
     ports = {}
     for text in given:
         name, _, number = text.partition("=")
-        if not number.isdigit() or not 0 < int(number) < 65536:
+        if not (number.isascii() and number.isdigit()) or not 0 < int(number) < 65536:
             raise typer.BadParameter(f"{text} is not LISTENER=PORT, such as kafka=9092", param_hint="--port")
         ports[name] = int(number)
     return ports

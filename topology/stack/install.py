@@ -54,7 +54,7 @@ def version(name: str) -> str:
     root = xml.etree.ElementTree.parse(POM).getroot()
     found = root.find(f".//{{http://maven.apache.org/POM/4.0.0}}{name}.version")
     if found is None or not found.text:
-        raise ConfigurationError(f"pom.xml has no {name}.version")
+        raise ConfigurationError(f"pom.xml has no {name}.version", do="name one there")
     return found.text
 
 

@@ -16,18 +16,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.errors import ConfigurationError
+
 _SIGNS = (".hindsight", "hindsight.toml", "pyproject.toml")
 
 
 def find_home(environment: Mapping[str, str] = os.environ, start: Path | None = None) -> Path:
     """The home folder in force; it need not exist yet."""
     if given := environment.get("HINDSIGHT_HOME"):
-        return Path(given).expanduser().resolve()
+        return given_path(given, "HINDSIGHT_HOME")
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
         if any((folder / sign).exists() for sign in _SIGNS):
             return folder / ".hindsight"
     return here / ".hindsight"
+
+
+def given_path(text: str, variable: str) -> Path:
+    """The path in a variable, whole.
+
+    Raises:
+        ConfigurationError: no file system has such a path, or its user is not known.
+    """
+    try:
+        path = Path(text).expanduser().resolve()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as exc:
+        raise ConfigurationError(f"{variable} is no path: {exc}"[:300], setting=variable, do=f"correct {variable}") from exc
+    return path
 
 
 @dataclass(frozen=True, slots=True)

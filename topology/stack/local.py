@@ -62,7 +62,7 @@ class LocalStack:
         self.layout = Layout(home.resolve())
         self.servers = plan.check_names(servers)
         self._ports = ports
-        self._fixed_ports = dict(fixed_ports or {})
+        self._fixed_ports = plan.check_ports(fixed_ports or {})
         self._installed = (servers_folder or self.layout.servers).resolve()
         self._programs = tuple(programs)
         self._triton_load = tuple(triton_load)
@@ -155,14 +155,14 @@ class LocalStack:
         """Stop a program of the running stack and start it again; returns when it is ready."""
         found = next((program for program in self._supervision.plan().programs if program.name == name), None)
         if found is None:
-            raise ConfigurationError(f"{name} is not part of the running stack")
+            raise ConfigurationError(f"{name} is not part of the running stack", do="hindsight status names the parts")
         self.start([found.again()])
 
     def kill(self, name: str) -> ProcessKey:
         """SIGKILL a program's process, as a fault would, and return once it is dead; the supervisor starts it again."""
         key = self.program_state(name).process
         if key is None:
-            raise ConfigurationError(f"{name} does not run")
+            raise ConfigurationError(f"{name} does not run", do="hindsight logs says why it ended")
         processes.send([key], signal.SIGKILL)
         processes.wait_gone([key], timeout_s=5.0)
         return key

@@ -41,6 +41,25 @@ def check_names(servers: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in PROGRAMS if name in wanted)
 
 
+def check_ports(fixed: Mapping[str, int]) -> dict[str, int]:
+    """Ports that a user set, each for a listener that there is, and none twice.
+
+    Raises:
+        ConfigurationError: another name, which would be passed over in silence, or a port for two listeners.
+    """
+    known = sorted(name for listeners in DEFAULT_PORTS.values() for name in listeners)
+    for name, port in fixed.items():
+        if name not in known:
+            raise ConfigurationError(
+                f"there is no listener {name}", setting=f"stack.ports.{name}", do=f"choose from {', '.join(known)}"
+            )
+        if list(fixed.values()).count(port) > 1:
+            raise ConfigurationError(
+                f"port {port} is set for more than one listener", setting=f"stack.ports.{name}", do="set another port"
+            )
+    return dict(fixed)
+
+
 def choose_ports(
     servers: Iterable[str],
     *,
@@ -55,12 +74,7 @@ def choose_ports(
         ConfigurationError: A name in `fixed` is not a listener, or its port is taken.
     """
     listeners = {name: port for server in servers for name, port in DEFAULT_PORTS[server].items()}
-    known = {name for server in PROGRAMS for name in DEFAULT_PORTS[server]}
-    for name in fixed:
-        if name not in known:
-            raise ConfigurationError(
-                f"there is no listener {name}", setting=f"stack.ports.{name}", do=f"choose from {', '.join(sorted(known))}"
-            )
+    check_ports(fixed)
     preferred = {**(listeners if use_defaults else {}), **last}
     return ports.choose(listeners, fixed=fixed, preferred=preferred, among=among)
 

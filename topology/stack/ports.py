@@ -63,7 +63,9 @@ def choose(
             continue
         found = _first_free([preferred[name]] if name in preferred else [], candidates, taken)
         if found is None:
-            raise ConfigurationError(f"no free port was found for {name}", setting=f"stack.ports.{name}")
+            raise ConfigurationError(
+                f"no free port was found for {name}", setting=f"stack.ports.{name}", do="stop what holds the ports"
+            )
         chosen[name] = found
         taken.add(found)
     return chosen

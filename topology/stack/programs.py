@@ -29,7 +29,7 @@ class Probe:
         try:
             function = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as exc:
-            raise ConfigurationError(f"probe {self.target} cannot be imported: {exc}") from exc
+            raise ConfigurationError(f"probe {self.target} cannot be imported: {exc}", do="install the packages again") from exc
         return lambda: function(**self.arguments)
 
 
