@@ -104,7 +104,7 @@ def _infer(settings: Settings, using: Clients, follower: ReleaseFollower, infere
 def _shadow(settings: Settings, using: Clients, follower: ReleaseFollower, inference: Inference) -> ShadowStep:
     return ShadowStep(
         rules=load_rules(settings.pipeline.rules),
-        route=_on_trial(follower),
+        route=on_trial(follower),
         inference=inference,
         blobs=_telling(using),
         clock=system_clock,
@@ -121,7 +121,7 @@ def _rollout(settings: Settings) -> tuple[Step[Any], ...]:
     )
 
 
-def _on_trial(follower: ReleaseFollower) -> Callable[[str], Route | None]:
+def on_trial(follower: ReleaseFollower) -> Callable[[str], Route | None]:
     """The release on trial in a rollout, while that runs."""
 
     def route(rollout_id: str) -> Route | None:

@@ -7,16 +7,27 @@ from collections.abc import Iterator
 from typing import Any
 
 from processors.emit import key_of
+from processors.release.routing import CANDIDATE, share_of, unit_of
+from processors.release.state import Rollout
 from processors.views.catalogue import VIEWS, View
 from processors.views.upkeep import check, rebuild
-from schemas.catalogue import ASSESSMENTS, DEAD_LETTERS, FRAMES, INFERENCES, RELEASES, TOPICS
+from schemas.catalogue import ASSESSMENTS, CANDIDATES, DEAD_LETTERS, ERASURES, FRAMES, INFERENCES, RELEASES, TOPICS
 from schemas.codec import decode
 from schemas.errors import ContractError
-from schemas.events import FrameAccepted, FrameRejected, InferenceCompleted, ReleaseRegistered
+from schemas.events import (
+    FrameAccepted,
+    FrameCaptured,
+    FrameRejected,
+    FramesErased,
+    InferenceCompleted,
+    InferenceSkipped,
+    ReleaseRegistered,
+)
 from schemas.plain import from_plain
 from streams.partitioning import partition_of
 from streams.records import Record
-from tests.simulation.world import World
+from tests.simulation.serving import Following
+from tests.simulation.world import PIPELINE, World
 
 
 async def troubles(world: World) -> list[str]:
@@ -30,6 +41,8 @@ async def troubles(world: World) -> list[str]:
         *_what_follows_lies_by_its_key(world),
         *_garbage_is_kept(world),
         *_only_what_is_pinned_reads(world),
+        *_who_read_was_to_read(world),
+        *_what_was_erased_is_gone(world),
         *[t async for t in _views_equal_log(world)],
         *[t async for t in _states_equal_log(world)],
         *[t async for t in _each_frame_once(world)],
@@ -84,7 +97,7 @@ def _first_outcomes(world: World) -> tuple[dict[str, str], dict[str, str]]:
 
 
 async def _views_equal_log(world: World) -> Any:
-    for view in VIEWS.values():
+    for view in (view for name, view in VIEWS.items() if name in world.groups):
         async for trouble in _equal(world, view):
             yield trouble
 
@@ -151,7 +164,62 @@ def _only_what_is_pinned_reads(world: World) -> Iterator[str]:
             yield f"inferences/{record.partition}/{record.offset} was read by what its release does not pin"
 
 
-def _events(world: World, topic: str) -> Iterator[tuple[Record, Any]]:
+def _who_read_was_to_read(world: World) -> Iterator[str]:
+    """Each answer is by the release that vision.releases had in force at the offset that the answer names, or had on trial."""
+    follow = Following(world.log, world.schemas, PIPELINE)
+    starts = [record.appended_at_ms for record in _records(world, RELEASES)]
+    for topic in (INFERENCES, CANDIDATES):
+        for record, event in _events(world, topic):
+            place, offset = f"{topic}/{record.partition}/{record.offset}", event.releases_offset
+            if offset > len(starts) or (offset and starts[offset - 1] > record.appended_at_ms):
+                yield f"{place} rests on releases that were not yet known"
+                continue
+            state = follow.at(offset)
+            if topic == CANDIDATES:
+                wrong = not _is_of_trial(state.rollout, event)
+            elif isinstance(event, InferenceSkipped):  # nobody read it, and whose turn it would have been is not said
+                wrong = event.release not in (state.in_force, state.rollout.release if state.rollout is not None else None)
+            elif event.rollout is not None and event.rollout.arm == CANDIDATE:
+                wrong = not _is_of_trial(state.rollout, event) or not _is_of_share(state.rollout, event)
+            else:
+                wrong = event.release != state.in_force
+            if wrong:
+                yield f"{place} was read by {event.release}, which was not to read it"
+
+
+def _is_of_trial(rollout: Rollout | None, event: Any) -> bool:
+    return rollout is not None and (rollout.rollout_id, rollout.release) == (event.rollout.rollout_id, event.release)
+
+
+def _is_of_share(rollout: Rollout | None, event: Any) -> bool:
+    return rollout is not None and share_of(rollout.rollout_id, unit_of(rollout, event.frame)) < rollout.percent
+
+
+def _what_was_erased_is_gone(world: World) -> Iterator[str]:
+    """No bytes of frames that an order covered can be read, but those that a frame beside or after it names as well."""
+    frames = [(record, event.frame) for record, event in _events(world, FRAMES) if isinstance(event, FrameCaptured)]
+    for _, order in _events(world, ERASURES):
+        if not isinstance(order, FramesErased):
+            continue
+        stops = order.frames_offsets
+        covered, named = set(), set(order.kept_sha256)
+        for record, frame in frames:
+            in_span = order.captured_from_us <= frame.captured_at_us < order.captured_to_us
+            is_covered = frame.device_id == order.device_id and in_span and record.offset < stops[record.partition]
+            (covered if is_covered else named).add(frame.blob.sha256)
+        yield from (
+            f"{sha256} was erased and can be read" for sha256 in sorted(covered - named) if sha256 in world.blobs.contents
+        )
+
+
+def _events(world: World, topic: str) -> list[tuple[Record, Any]]:
+    """All that can be decoded of a topic, decoded once a world: nothing is appended any more."""
+    if topic not in world.decoded:
+        world.decoded[topic] = list(_decoded(world, topic))
+    return world.decoded[topic]
+
+
+def _decoded(world: World, topic: str) -> Iterator[tuple[Record, Any]]:
     for record in _records(world, topic):
         try:
             yield record, decode(record.value, topic, world.schemas)

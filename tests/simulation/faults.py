@@ -7,25 +7,25 @@ Each class takes a `plant`: the name of a bug that it then has, so that the chec
 """
 
 import asyncio
-import json
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from schemas.catalogue import DEAD_LETTERS
 from schemas.errors import (
     BlobStoreUnavailableError,
-    InferenceTimeoutError,
-    InferenceUnavailableError,
     LogUnavailableError,
-    StepFailedError,
     ViewStoreUnavailableError,
 )
 from schemas.types import BlobRef
 from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
-from streams.ports import Answer, BlobScope, Standing, Stored
-from streams.records import Bounds, Outgoing, Position, Record
+from streams.ports import BlobScope, Standing, Stored
+from streams.records import Bounds, Clock, Outgoing, Position, Record
+
+_STEPS_US = (0, 0, 0, 400_000, -400_000, 90_000_000, -90_000_000, 7_200_000_000, -7_200_000_000)
+_STEPS_SHARE = 0.02
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,15 +47,16 @@ class Weather:
 
 @dataclass(slots=True)
 class Life:
-    """Whether an owner lives; `end` is called once, when a fault kills it."""
+    """Whether an owner lives; `end` is called once, when a fault kills it. Some never die."""
 
     weather: Weather
+    mortal: bool = True
     end: Callable[[], None] = lambda: None
     dead: bool = False
 
     async def risk(self) -> None:
         """Perhaps the owner dies here, and nothing after this point happens."""
-        if self.dead or self.weather.strikes(self.weather.death):
+        if self.dead or (self.mortal and self.weather.strikes(self.weather.death)):
             await self.die()
 
     async def die(self) -> NoReturn:
@@ -64,6 +65,26 @@ class Life:
             self.end()
         await asyncio.Event().wait()
         raise AssertionError("the dead do not go on")
+
+
+class WatchedLog(MemoryLog):
+    """The log itself, which rouses those who wait for a partition to grow: nobody looks again and again."""
+
+    def __init__(self, clock: Clock, *, partitions: int) -> None:
+        super().__init__(clock, partitions=partitions)
+        self._waiting: defaultdict[tuple[str, int], list[asyncio.Event]] = defaultdict(list)
+
+    def watch(self, topic: str, partition: int, rouse: asyncio.Event) -> None:
+        self._waiting[topic, partition].append(rouse)
+
+    def unwatch(self, topic: str, partition: int, rouse: asyncio.Event) -> None:
+        self._waiting[topic, partition].remove(rouse)
+
+    def append_now(self, outgoing: Outgoing) -> Position:
+        position = super().append_now(outgoing)
+        for rouse in self._waiting[position.topic, position.partition]:
+            rouse.set()
+        return position
 
 
 class FaultyAppender:
@@ -182,10 +203,10 @@ class Watch:
 
 
 class FaultyBlobs:
-    """The blob store as an owner reaches it."""
+    """The blob store as an owner reaches it. Plant: `erased_stays` removes nothing, and says that it is gone."""
 
-    def __init__(self, blobs: MemoryBlobStore, weather: Weather) -> None:
-        self._blobs, self._weather = blobs, weather
+    def __init__(self, blobs: MemoryBlobStore, weather: Weather, *, plant: str = "") -> None:
+        self._blobs, self._weather, self._plant = blobs, weather, plant
 
     def put(self, content: bytes, media_type: str, *, scope: BlobScope | None = None) -> BlobRef:
         return self._blobs.put(content, media_type, scope=scope)
@@ -196,32 +217,33 @@ class FaultyBlobs:
         return self._blobs.get(ref)
 
     def exists(self, ref: BlobRef) -> bool:
-        return self._blobs.exists(ref)
+        return self._plant != "erased_stays" and self._blobs.exists(ref)
 
-
-class ScriptedInference:
-    """Reads nothing: answers what the script says for an image, late, in any order, sometimes not at all, and sometimes with
-    another content than `digest`, as after somebody changed the files of a model version."""
-
-    def __init__(self, script: Callable[[bytes], Mapping[str, Any]], digest: str, weather: Weather) -> None:
-        self._script, self._digest, self._weather = script, digest, weather
-
-    async def infer(self, release: str, image: bytes, parameters: Mapping[str, float], *, traceparent: str = "") -> Answer:
-        await asyncio.sleep(self._weather.rng.random() * 10 * self._weather.slow_s)
+    def discard(self, ref: BlobRef) -> None:
+        if self._plant == "erased_stays":
+            return
         if self._weather.strikes(self._weather.trouble):
-            raise self._weather.rng.choice(
-                [
-                    InferenceUnavailableError("no server"),
-                    InferenceTimeoutError("too late"),
-                    StepFailedError("step recognizer (model recognizer) failed", step="recognizer"),
-                ]
-            )
-        digest = "changed" if self._weather.strikes(self._weather.trouble) else self._digest
-        step = {"step": "recognizer", "model": "recognizer", "version": 1, "variant": "scripted", "digest": digest}
-        report = {"steps": [step], "runtime": {"release": release}}
-        return Answer(
-            result_json=json.dumps(self._script(image)).encode(), report_json=json.dumps(report).encode(), endpoint="one:8001"
-        )
+            raise BlobStoreUnavailableError("the blob store is away")
+        self._blobs.discard(ref)
+        if self._weather.strikes(self._weather.trouble):
+            raise BlobStoreUnavailableError("removed, and the answer was lost")
+
+    def destroy_keys(self, device_id: str, from_us: int, to_us: int) -> tuple[str, ...]:
+        """Nothing is encrypted here."""
+        return ()
+
+
+class SteppingClock:
+    """A worker's or a device's clock: off by hours, and it steps now and then. The broker's own does not."""
+
+    def __init__(self, clock: Clock, rng: random.Random, *, steps: bool) -> None:
+        self._clock, self._rng, self._steps = clock, rng, steps
+        self._off_us = rng.choice(_STEPS_US) if steps else 0
+
+    def __call__(self) -> int:
+        if self._steps and self._rng.random() < _STEPS_SHARE:
+            self._off_us = self._rng.choice(_STEPS_US)
+        return self._clock() + self._off_us
 
 
 class FaultyLog:

@@ -12,8 +12,7 @@ from typing import Any
 
 from processors.partition import PartitionRunner
 from processors.step import Ports, Step
-from streams.memory import MemoryLog
-from tests.simulation.faults import Life
+from tests.simulation.faults import Life, WatchedLog
 
 _POLL_S = 0.2
 Made = tuple[Step[Any], Ports[Any], Life]
@@ -32,7 +31,7 @@ class Owner:
     Plant: `early_ack` acknowledges a record before it is worked on.
     """
 
-    def __init__(self, made: Made, partition: int, group: GroupRecord, log: MemoryLog, *, plant: str = "") -> None:
+    def __init__(self, made: Made, partition: int, group: GroupRecord, log: WatchedLog, *, plant: str = "") -> None:
         self.step, ports, self.life = made
         self.partition = partition
         self.holds = True
@@ -44,6 +43,8 @@ class Owner:
         self._runner: PartitionRunner[Any] = PartitionRunner(
             self.step, ports, partition, window=window, batch=batch, failed=self._failed
         )
+        self._rouse = asyncio.Event()
+        self._log.watch(self.step.topic, partition, self._rouse)
         self._feeding = asyncio.create_task(self._feed())
         self._ending: asyncio.Task[None] | None = None
         self.life.end = self.end
@@ -68,6 +69,7 @@ class Owner:
         """The partition comes (back) to this process: it is read again from what is on record, into the same runner."""
         self.holds = True
         self._acknowledged.clear()
+        self._rouse.set()
         self._next = self._first = self._group.committed[self.partition]
 
     def commit(self) -> None:
@@ -81,6 +83,8 @@ class Owner:
         while True:
             end = self._log.bounds(self.step.topic, self.partition).end
             if not self.holds or self._next >= end:
+                self._rouse.clear()
+                await self._rouse.wait()
                 await asyncio.sleep(_POLL_S)
                 continue
             (record,) = self._log.read(self.step.topic, self.partition, self._next, self._next + 1)
@@ -90,6 +94,7 @@ class Owner:
             await self._runner.submit([record], lambda done: self._acknowledged.add(done.offset))
 
     async def _stop(self) -> None:
+        self._log.unwatch(self.step.topic, self.partition, self._rouse)
         self._feeding.cancel()
         await asyncio.gather(self._feeding, return_exceptions=True)
         await self._runner.stop()

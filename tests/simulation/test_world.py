@@ -1,6 +1,7 @@
 """The steps in a seeded world of deaths, zombies, redelivery and outages: it heals, and everything must add up.
 
-Each seed prints itself when it fails; `World(seed=N)` is the same run again. Set HINDSIGHT_SEEDS for a longer sweep.
+A seed that fails is shrunk, and printed with the command that runs the small world again. HINDSIGHT_SEEDS sets how many there
+are; `make simulate` runs 10,000 on all cores.
 """
 
 import os
@@ -8,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
-import structlog
 
 from processors.infer import core as infer
 from processors.repeats import Seen
 from schemas import ids
-from tests.simulation import checks, virtual_time
-from tests.simulation.world import World
+from tests.simulation.running import quiet, run
+from tests.simulation.shape import Shape
+from tests.simulation.shrinking import kind_of, shrink
 
 SEEDS = int(os.environ.get("HINDSIGHT_SEEDS", "60"))
 SEEDS_FOR_A_PLANT = 60
@@ -22,28 +23,16 @@ SEEDS_FOR_A_PLANT = 60
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """Thousands of faults are logged as they should be; nobody reads them here."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), logger_factory=structlog.ReturnLoggerFactory())
-    yield
-    structlog.configure(**before)
-
-
-def run(seed: int, plant: str = "") -> tuple[list[str], str]:
-    """One world from start to end: what is wrong with it, and the digest of its log."""
-
-    async def whole() -> tuple[list[str], str]:
-        world = World(seed, plant)
-        await world.run()
-        return await checks.troubles(world), checks.digest(world)
-
-    return virtual_time.run(whole)
+    with quiet():
+        yield
 
 
 def test_every_world_heals_and_adds_up() -> None:
     """Whatever goes wrong on the way, each frame ends with one outcome and one counted result, and each view is its log."""
-    found = {seed: troubles for seed in range(SEEDS) if (troubles := run(seed)[0])}
-    assert found == {}
+    for seed in range(SEEDS):
+        if run(seed)[0]:
+            small = shrink(seed, lambda other, shape: run(other, "", shape)[0])
+            pytest.fail(f"seed {seed}: {small.trouble}\n{small.command()}")
 
 
 def test_the_same_seed_is_the_same_run() -> None:
@@ -86,6 +75,9 @@ PLANTS: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
     "anything_reads": (_anything_reads, "does not pin"),
     "flush_keeps_position": (nullcontext, "is not the fold of its log"),
     "nobody_comes": (nullcontext, "stuck"),
+    "trials_never_end": (nullcontext, "was not to read it"),
+    "knows_the_future": (nullcontext, "not yet known"),
+    "erased_stays": (nullcontext, "was erased and can be read"),
 }
 
 
@@ -98,3 +90,17 @@ def test_each_planted_bug_is_caught(plant: str) -> None:
             if any(complaint in trouble for trouble in run(seed, plant)[0]):
                 return
     pytest.fail(f"{plant} was not caught as {complaint!r} in {SEEDS_FOR_A_PLANT} seeds")
+
+
+def test_a_failing_world_shrinks_to_a_small_one_that_fails_alike() -> None:
+    """What is printed with a failing seed is a world of few frames and kinds of trouble, and the command that runs it."""
+
+    def troubles(seed: int, shape: Shape) -> list[str]:
+        return run(seed, "garbage_is_dropped", shape)[0]
+
+    small = shrink(3, troubles, tries=80)
+    assert kind_of(troubles(small.seed, small.shape)[0]) == kind_of(small.trouble)
+    assert small.shape.frames <= 3
+    assert small.shape.has("garbage")
+    assert len(small.shape.without) >= 10
+    assert small.command().startswith(f"python -m tests.simulation {small.seed} --frames ")

@@ -7,7 +7,6 @@ whether what stands is true.
 
 import asyncio
 import random
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,23 +14,24 @@ from typing import Any
 from processors.assess.core import Limits
 from processors.assess.step import AssessStep
 from processors.derive.step import DeriveStep
-from processors.infer.core import Route
+from processors.erase.step import EraseStep
 from processors.infer.step import InferStep, Retries
-from processors.kept import KeptStates
 from processors.redrive.step import RedriveStep
-from processors.release.core import INITIAL
+from processors.release.loader import ReleaseLoader
+from processors.release.state import SHADOW
 from processors.release.step import ReleaseStep
+from processors.rollout.sampling import SamplingStep
+from processors.rollout.trial import JudgeStep
 from processors.rules import container_codes
+from processors.shadow.step import ShadowStep
 from processors.step import Ports, Step
 from processors.views.catalogue import VIEWS
-from processors.views.replay import fold_log
 from processors.views.step import ViewStep
-from schemas.catalogue import RELEASES
+from schemas.catalogue import CANDIDATES, INFERENCES
 from schemas.codec import FixedSchemas
-from schemas.errors import TransientError
-from schemas.types import FrameRef
-from streams.memory import MemoryBlobStore, MemoryLog
+from streams.memory import MemoryBlobStore
 from streams.ports import Appender, ViewStore
+from streams.records import Clock, Record
 from tests.simulation import traffic
 from tests.simulation.faults import (
     FaultyAppender,
@@ -40,17 +40,25 @@ from tests.simulation.faults import (
     FaultyViewStore,
     ForgetfulViewStore,
     Life,
-    ScriptedInference,
+    SteppingClock,
     Watch,
+    WatchedLog,
     Weather,
 )
 from tests.simulation.owners import GroupRecord, Made, Owner
+from tests.simulation.serving import ENDPOINTS, Following, ScriptedInference, TwinServer
+from tests.simulation.shape import Shape, dice
+from topology.processing import on_trial, router
+from topology.settings import RolloutSettings
 
 PIPELINE = "gate"
-STEPS = ("assess", "infer", "derive", "release", "redrive", *VIEWS)
+TRIALS = ("shadow", "sample_inferences", "sample_candidates", "judge")
+STEPS = ("assess", "infer", "derive", "release", "redrive", "erase", *TRIALS, *VIEWS)
+_ALWAYS = ("frame_outcomes", "results_by_frame", "device_frames")  # which the checks count by
+_VIEW_SHARE = 0.4
 _CONVERGE_S = 600.0
 _IDLE_S = 12.0
-_CAUGHT_UP_EVERY_S = 5.0
+_QUICK = RolloutSettings(units_min=1, units_max=20)
 _START_US = 1_790_000_000_000_000
 
 
@@ -60,31 +68,45 @@ class World:
 
     seed: int
     plant: str = ""
-    faulty_s: float = 8.0
+    shape: Shape = field(default_factory=Shape)
     partitions: int = 2
     rng: random.Random = field(init=False)
     weather: Weather = field(init=False)
-    log: MemoryLog = field(init=False)
+    log: WatchedLog = field(init=False)
     blobs: MemoryBlobStore = field(default_factory=MemoryBlobStore)
     views: ForgetfulViewStore = field(default_factory=ForgetfulViewStore)
     schemas: FixedSchemas = field(default_factory=FixedSchemas)
     watch: Watch = field(default_factory=Watch)
     sent: "traffic.Sent" = field(init=False)
-    groups: dict[str, GroupRecord] = field(default_factory=lambda: {name: GroupRecord() for name in STEPS})
+    groups: dict[str, GroupRecord] = field(init=False)
     owners: dict[tuple[str, int], list[Owner]] = field(default_factory=dict)
+    decoded: dict[str, list[tuple[Record, Any]]] = field(default_factory=dict)
     failures: list[BaseException] = field(default_factory=list)
+    servers: tuple[TwinServer, ...] = field(init=False)
+    following: Following = field(init=False)
     _all_on_record: asyncio.Event = field(default_factory=asyncio.Event)
-    _routes: dict[int, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rng = random.Random(self.seed)
-        self.weather = Weather(
-            rng=self.rng,
-            trouble=self.rng.choice([0.0, 0.03, 0.15]),
-            death=self.rng.choice([0.0, 0.01, 0.05]),
-            slow_s=self.rng.choice([0.001, 0.02, 0.1]),
+        self.rng = dice(self.seed, "owners")
+        views = dice(self.seed, "views")
+        beside = {name for name in VIEWS if name not in _ALWAYS and views.random() > _VIEW_SHARE}
+        self.groups = {name: GroupRecord() for name in STEPS if name not in beside}
+        drawn = dice(self.seed, "weather")
+        self.weather = self._weather(
+            drawn.choice([0.0, 0.03, 0.15]), drawn.choice([0.0, 0.01, 0.05]), drawn.choice([0.001, 0.02, 0.1])
         )
-        self.log = MemoryLog(self.clock, partitions=self.partitions)
+        self.log = WatchedLog(self.clock, partitions=self.partitions)
+        of_servers = self.weather if self.shape.has("loads") else self._weather(0.0, 0.0, 0.001)
+        self.servers = tuple(TwinServer(endpoint, of_servers) for endpoint in ENDPOINTS)
+        self.following = Following(self.log, self.schemas, PIPELINE, plant=self.plant)
+
+    def _weather(self, trouble: float, death: float, slow_s: float) -> Weather:
+        return Weather(
+            rng=dice(self.seed, "strikes"),
+            trouble=trouble if self.shape.has("trouble") else 0.0,
+            death=death if self.shape.has("death") else 0.0,
+            slow_s=slow_s if self.shape.has("slow") else 0.001,
+        )
 
     def clock(self) -> int:
         """Microseconds since the epoch, on the loop's own time."""
@@ -93,39 +115,58 @@ class World:
     async def run(self) -> None:
         """Bad weather, then healing, then everything read to its end."""
         random.seed(self.seed)
-        self.sent = traffic.Sent(self.rng, self.log, self.blobs, self.schemas, self.clock, PIPELINE)
-        for name in STEPS:
+        self.sent = traffic.Sent(self.seed, self.shape, self.log, self.blobs, self.schemas, self.clock, PIPELINE)
+        for name in self.groups:
             for partition in self.log.partitions(self._topic(name)):
                 self.owners[name, partition] = [self._new_owner(name, partition)]
-        beside = [asyncio.create_task(self._commit_now_and_then()), asyncio.create_task(self._keep_caught_up())]
-        await asyncio.gather(self.sent.everything(self.faulty_s), self._chaos())
+        committing = asyncio.create_task(self._commit_now_and_then())
+        stop = asyncio.Event()
+        loading = asyncio.create_task(self._loader().run(stop))
+        await asyncio.gather(self.sent.everything(self.shape.faulty_s), self._chaos())
         self.weather.healed = True
         await self._one_owner_each()
-        await self._converge()
-        for task in beside:
-            task.cancel()
+        await self._all_settled()
+        stop.set()
+        await loading
+        await self._all_settled()
+        for place in self.owners:
+            self._bury(place)
+        await asyncio.sleep(_IDLE_S)
+        committing.cancel()
         for owners in self.owners.values():
             for owner in owners:
                 await owner.ended()
 
     def _topic(self, name: str) -> str:
-        return self._step(name, Weather(rng=self.rng, trouble=0, death=0, slow_s=0), self.log, self.views).topic
+        return self._step(name, Weather(rng=self.rng, trouble=0, death=0, slow_s=0), self.log, self.views, self.clock).topic
 
-    def _step(self, name: str, weather: Weather, appender: Appender, views: ViewStore) -> Step[Any]:
-        blobs = FaultyBlobs(self.blobs, weather)
+    def _step(self, name: str, weather: Weather, appender: Appender, views: ViewStore, clock: Clock) -> Step[Any]:
+        blobs = FaultyBlobs(self.blobs, weather, plant=self.plant)
+        inference = ScriptedInference(traffic.answer, self.servers, weather)
         match name:
             case "assess":
                 return AssessStep(blobs, limits=Limits(), max_bytes=1 << 20, max_pixels=1 << 20)
             case "infer":
                 return InferStep(
                     pipeline=PIPELINE,
-                    route=self._route,
-                    inference=ScriptedInference(traffic.answer, traffic.DIGEST, weather),
+                    route=router(self.following),  # type: ignore[arg-type]  # as a follower, without its thread
+                    inference=inference,
                     blobs=blobs,
-                    clock=self.clock,
+                    clock=clock,
                     retries=Retries(attempts_max=1 if self.seed % 2 else 3),
                     concurrency=6,
                 )
+            case "shadow":
+                route = on_trial(self.following)  # type: ignore[arg-type]
+                return ShadowStep(
+                    rules=container_codes, route=route, inference=inference, blobs=blobs, clock=clock, concurrency=3
+                )
+            case "sample_inferences" | "sample_candidates":
+                return SamplingStep(container_codes, name=name, topic=INFERENCES if name == "sample_inferences" else CANDIDATES)
+            case "judge":
+                return JudgeStep(lambda kind: _QUICK.plan(paired=kind == SHADOW))
+            case "erase":
+                return EraseStep(FaultyLog(self.log, weather), self.schemas, blobs, clock)
             case "derive":
                 return DeriveStep(container_codes)
             case "release":
@@ -142,33 +183,39 @@ class World:
         life = Life(self.weather)
         appender = FaultyAppender(self.log, life, plant=self.plant)
         views = FaultyViewStore(self.views, life, self.watch, plant=self.plant)
+        clock = SteppingClock(self.clock, self.rng, steps=self.shape.has("clocks"))
         ports: Ports[Any] = Ports(
             log=FaultyLog(self.log, self.weather),
             appender=appender,
             views=views,
             schemas=self.schemas,
+            clock=clock,
+        )
+        return self._step(name, self.weather, appender, views, clock), ports, life
+
+    def _loader(self) -> ReleaseLoader:
+        """The real one, with a producer of its own that does not die."""
+        life = Life(self.weather, mortal=False)
+        return ReleaseLoader(
+            pipeline=PIPELINE,
+            state=lambda: self.following.current()[0],
+            servers=self.servers,
+            appender=FaultyAppender(self.log, life),
+            schemas=self.schemas,
             clock=self.clock,
         )
-        return self._step(name, self.weather, appender, views), ports, life
-
-    def _route(self, frame: FrameRef) -> Route:
-        end = self.log.bounds(RELEASES, 0).end
-        if end not in self._routes:
-            states: Mapping[str, Any] = fold_log(VIEWS["releases"], self.log, self.schemas, 0, end).states
-            self._routes[end] = states.get(PIPELINE, INITIAL)
-        state = self._routes[end]
-        return Route(release=state.in_force, parameters=state.thresholds(), pins=state.pins(), releases_offset=end)
 
     async def _chaos(self) -> None:
         """Deaths, rebalances, partitions that come back, redelivery, and a view store that forgets."""
         loop = asyncio.get_running_loop()
         calm = self.rng.choice([0.1, 0.4, 2.0])
-        while loop.time() < self.faulty_s:
+        while loop.time() < self.shape.faulty_s:
             await asyncio.sleep(self.rng.random() * calm)
             place = self.rng.choice(sorted(self.owners))
             owners = self.owners[place]
             self._bury(place)
-            match self.rng.choice(["new", "new", "back", "rewind", "die", "flush"]):
+            kind = self.rng.choice(["new", "new", "back", "rewind", "die", "flush", "loads"])
+            match kind if self.shape.has(kind) else "":
                 case "new":
                     self._hand_over(place, self._new_owner(*place))
                 case "back" if owners:
@@ -182,6 +229,8 @@ class World:
                 case "flush" if self.rng.random() < 0.2:
                     self.views.flush(self.plant)
                     self.watch.flushed()
+                case "loads":
+                    self.rng.choice(self.servers).loaded.clear()
             self._bury(place)
             if not self.owners[place]:
                 self._hand_over(place, self._new_owner(*place))
@@ -219,24 +268,11 @@ class World:
             if self.weather.healed and self.settled():
                 self._all_on_record.set()
 
-    async def _keep_caught_up(self) -> None:
-        """As `topology.caught_up` does: a view store that lost what was acknowledged is filled, also when no record comes."""
-        while True:
-            await asyncio.sleep(_CAUGHT_UP_EVERY_S)
-            for (name, partition), owners in sorted(self.owners.items()):
-                ports: Ports[Any] = Ports(
-                    log=self.log, appender=self.log, views=self.views, schemas=self.schemas, clock=self.clock
-                )
-                for owner in owners[:1]:
-                    with suppress(TransientError):
-                        await KeptStates(owner.step, ports, partition).load((), self.groups[name].committed[partition])
-
-    async def _converge(self) -> None:
+    async def _all_settled(self) -> None:
+        """Nothing is asked of owners that ended: what is stuck stays so, and is told."""
+        self._all_on_record.clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._all_on_record.wait(), _CONVERGE_S)
-        for place in self.owners:
-            self._bury(place)
-        await asyncio.sleep(_IDLE_S)
 
     def settled(self) -> bool:
         """Whether every step's group has every partition's end on record."""
