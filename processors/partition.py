@@ -68,6 +68,7 @@ class PartitionRunner(Generic[S]):
         self._partition = partition
         self._batch = batch
         self._failed = failed
+        self._committed = committed
         self._kept = KeptStates(step, ports, partition)
         self._intake = Intake(step, ports, partition, self._kept, window=window, committed=committed)
         self._committing = asyncio.create_task(self._run(), name=f"{step.name}-{partition}")
@@ -101,8 +102,7 @@ class PartitionRunner(Generic[S]):
         try:
             while True:
                 while not await self._intake.some(_LOOK_WHEN_IDLE_S):
-                    # Whether the view store still has what was stored.
-                    await self._patiently("look", lambda: self._kept.load((), self._reached))
+                    await self._patiently("look", self._look_at_what_is_stored)
                 items = [line.popleft()]
                 if items[0].prepared is not None:
                     await asyncio.wait({items[0].prepared})
@@ -116,6 +116,14 @@ class PartitionRunner(Generic[S]):
             log.critical("partition stopped", processor=self._step.name, partition=self._partition, error=repr(error))
             self._failed(error)
             raise
+
+    async def _look_at_what_is_stored(self) -> None:
+        """Catch up a store that forgot; an owner to whom nothing has come yet knows from the group how far others had come."""
+        stored = await self._ports.views.load(self._step.name, self._partition, ())
+        if stored.position == 0 and self._committed is not None:
+            self._reached = max(self._reached, await asyncio.to_thread(self._committed))
+        if stored.position != self._reached:
+            await self._kept.load((), self._reached)
 
     @staticmethod
     def _follows(head: Item, item: Item) -> bool:

@@ -41,7 +41,13 @@ class Owner:
         self._next = self._first = group.committed[partition]
         window, batch = (1, 1) if self.step.name == "redrive" else (8, 4)  # as topology.processing has it
         self._runner: PartitionRunner[Any] = PartitionRunner(
-            self.step, ports, partition, window=window, batch=batch, failed=self._failed
+            self.step,
+            ports,
+            partition,
+            window=window,
+            batch=batch,
+            failed=self._failed,
+            committed=lambda: group.committed[partition],
         )
         self._rouse = asyncio.Event()
         self._log.watch(self.step.topic, partition, self._rouse)

@@ -247,6 +247,21 @@ def test_a_flushed_view_comes_back_without_a_new_record() -> None:
     on_bench(test)
 
 
+def test_a_flushed_view_comes_back_to_an_owner_who_never_got_a_record() -> None:
+    """The store forgot, the partition went to a new owner, and nothing comes: its position is as it was."""
+
+    async def test() -> None:
+        bench = Bench(committed=lambda: 3)
+        bench.captured(3)
+        await asyncio.sleep(20)
+        assert (await bench.views.standing(VIEW.name, 0)).position == 3
+        assert await bench.counted() == 3
+        assert bench.acknowledged == []
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
 def test_a_view_store_of_another_log_stops_the_partition() -> None:
     """A position beyond the end of the log is not believed: passing records over would lose them."""
 
