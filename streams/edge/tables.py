@@ -43,8 +43,8 @@ class SpoolTables:
         Raises:
             OSError: the disk is full or broken.
         """
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
         except BaseException as error:

@@ -18,6 +18,7 @@ from schemas.events import (
     FrameAccepted,
     FrameCaptured,
     FrameRejected,
+    FramesDropped,
     FramesErased,
     InferenceCompleted,
     InferenceSkipped,
@@ -26,6 +27,7 @@ from schemas.events import (
 from schemas.plain import from_plain
 from streams.partitioning import partition_of
 from streams.records import Record
+from tests.simulation.edge import SESSION
 from tests.simulation.serving import Following
 from tests.simulation.world import PIPELINE, World
 
@@ -43,6 +45,7 @@ async def troubles(world: World) -> list[str]:
         *_only_what_is_pinned_reads(world),
         *_who_read_was_to_read(world),
         *_what_was_erased_is_gone(world),
+        *_what_the_spool_took_arrived(world),
         *[t async for t in _views_equal_log(world)],
         *[t async for t in _states_equal_log(world)],
         *[t async for t in _each_frame_once(world)],
@@ -185,6 +188,22 @@ def _who_read_was_to_read(world: World) -> Iterator[str]:
                 wrong = event.release != state.in_force
             if wrong:
                 yield f"{place} was read by {event.release}, which was not to read it"
+
+
+def _what_the_spool_took_arrived(world: World) -> Iterator[str]:
+    """Every number that the spool gave out is on the log: as a frame, or told to be given up, and not both."""
+    if world.edge is None:
+        return
+    captured: set[int] = set()
+    dropped: set[int] = set()
+    for _, event in _events(world, FRAMES):
+        if isinstance(event, FrameCaptured) and event.frame.session_id == SESSION:
+            captured.add(event.frame.sequence)
+        elif isinstance(event, FramesDropped) and event.session_id == SESSION:
+            dropped |= set(range(event.first_sequence, event.last_sequence + 1))
+    for sequence in range(world.edge.offered):
+        if (sequence in captured) + (sequence in dropped) != 1:
+            yield f"frame {sequence} of the spool: on the log {sequence in captured}, told to be given up {sequence in dropped}"
 
 
 def _is_of_trial(rollout: Rollout | None, event: Any) -> bool:

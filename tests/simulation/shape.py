@@ -20,6 +20,8 @@ KINDS = (
     "loads",  # models are loaded late, or not at all
     "erasure",  # orders to erase
     "clocks",  # clocks of devices and workers step
+    "edge",  # a camera with a spool, which dies and goes on
+    "disk",  # its disk is full now and then
 )
 _FIRST_OF_TRAFFIC = KINDS.index("garbage")
 _LEFT_OUT_SHARE = 0.35

@@ -9,6 +9,7 @@ import asyncio
 import random
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from processors.assess.core import Limits
@@ -31,8 +32,10 @@ from schemas.catalogue import CANDIDATES, INFERENCES
 from schemas.codec import FixedSchemas
 from streams.memory import MemoryBlobStore
 from streams.ports import Appender, ViewStore
+from streams.publishing import FramePublisher
 from streams.records import Clock, Record
 from tests.simulation import traffic
+from tests.simulation.edge import Edge
 from tests.simulation.faults import (
     FaultyAppender,
     FaultyBlobs,
@@ -84,6 +87,7 @@ class World:
     failures: list[BaseException] = field(default_factory=list)
     servers: tuple[TwinServer, ...] = field(init=False)
     following: Following = field(init=False)
+    edge: Edge | None = None
     _all_on_record: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -122,8 +126,12 @@ class World:
         committing = asyncio.create_task(self._commit_now_and_then())
         stop = asyncio.Event()
         loading = asyncio.create_task(self._loader().run(stop))
+        healed = asyncio.Event()
+        edge = asyncio.create_task(self._edge(healed))
         await asyncio.gather(self.sent.everything(self.shape.faulty_s), self._chaos())
         self.weather.healed = True
+        healed.set()
+        await edge
         await self._one_owner_each()
         await self._all_settled()
         stop.set()
@@ -192,6 +200,17 @@ class World:
             clock=clock,
         )
         return self._step(name, self.weather, appender, views, clock), ports, life
+
+    async def _edge(self, healed: asyncio.Event) -> None:
+        if not self.shape.has("edge"):
+            return
+        appender = FaultyAppender(self.log, Life(self.weather, mortal=False))
+        publisher = FramePublisher(appender=appender, blobs=self.blobs, schemas=self.schemas, clock=self.clock, channel="grpc")
+        clock = SteppingClock(self.clock, dice(self.seed, "edge clock"), steps=self.shape.has("clocks"))
+        pictures = (traffic.picture(n % len(traffic.CODES)) + f"edge {n}".encode() for n in count())
+        self.edge = Edge(self.seed, self.shape, publisher, clock, self.weather, pictures, plant=self.plant)
+        await self.edge.run(self.shape.faulty_s, healed)
+        self.sent.frames |= self.edge.published
 
     def _loader(self) -> ReleaseLoader:
         """The real one, with a producer of its own that does not die."""
