@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-packages up down lint unit simulate reinfer-rates bench-replay bench-releases bench-rollouts lock proto clean
+.PHONY: demo test test-packages up down lint unit simulate test-long reinfer-rates bench bench-hops bench-replay bench-releases bench-rollouts lock proto clean
 
 demo: $(READY)
 	$(BIN)/hindsight up
@@ -25,6 +25,10 @@ test-packages:
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit tests/property
+
+# Longer forms of what `make test` holds already.
+test-long: $(READY)
+	$(BIN)/python -m pytest -m long --timeout 900
 
 # How often 200 frames of a run are reproduced, as docs/reference/reinference.md reports.
 reinfer-rates: $(READY)
@@ -63,6 +67,14 @@ lock:
 proto: $(READY)
 	$(BIN)/python -m streams.grpc_gateway.generate
 
+bench: bench-hops bench-replay bench-releases bench-rollouts
+
+# A view beside Quix Streams and a loop by hand, which have an environment of their own; writes docs/reference/view-speed.*
+bench-hops: $(READY)
+	@[ -x .venv-rivals/bin/python ] || $(PYTHON) -m venv .venv-rivals
+	$(BIN)/uv pip install -q --python .venv-rivals/bin/python -r tests/benchmarks/hops/rivals.txt
+	$(BIN)/python -m tests.benchmarks.view_hop --rivals .venv-rivals/bin/python
+
 # About half an hour; writes docs/reference/replay-speed.*
 bench-replay: $(READY)
 	$(BIN)/python -m tests.benchmarks.replay_speed
@@ -76,4 +88,4 @@ bench-rollouts: $(READY)
 	$(BIN)/python -m tests.benchmarks.rollout_rates
 
 clean: down
-	rm -rf $(VENV) .hindsight build *.egg-info
+	rm -rf $(VENV) .venv-rivals .hindsight build *.egg-info
