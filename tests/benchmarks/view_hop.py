@@ -83,11 +83,11 @@ def page(found: Json) -> str:
         f"Measured {found['made_at']} on {machine['cores']} cores ({machine['processor']}), Python {machine['python']}, "
         f"with a load of {machine['load_average_1m']} from other work. Real Kafka and Redis on the same machine.",
         "",
-        "Events that one process decodes and folds into a state for each of 50 devices, for each second of its CPU; in turns, each "
-        "on the same records; medians, and the least and most. Ours is the view `device_frames` as a worker keeps it: Faust's "
-        "consumer, repeats dropped, states and position stored together in Redis. Quix Streams keeps its states in RocksDB with a "
-        "changelog topic, exactly once. The loop by hand stores states and positions in one transaction of Redis and drops no "
-        "repeats.",
+        "Events that one process decodes and folds into a state for each of 50 devices, for each second of its CPU; in turns, "
+        "each on the same records; medians, and the least and most. Ours is the view `device_frames` as a worker keeps it: "
+        "Faust's consumer, repeats dropped, states and position stored together in Redis. Quix Streams keeps its states in "
+        "RocksDB with a changelog topic, exactly once. The loop by hand stores states and positions in one transaction of Redis "
+        "and drops no repeats.",
         "",
         '<img src="view-speed.svg" width="640" alt="Events a second of CPU against the number of events.">',
         "",
