@@ -177,8 +177,7 @@ def _record_reader(cls: Any) -> Convert:
 
     It fills the slots itself, at half the cost of a frozen class's own `__init__`.
     """
-    assert hasattr(cls, "__slots__"), f"{cls.__name__} has no slots"
-    assert not hasattr(cls, "__post_init__"), f"{cls.__name__} is more than its fields"
+    assert hasattr(cls, "__slots__"), f"{cls.__name__} is a dataclass without slots"
     hints = get_type_hints(cls)
     known: dict[str, Any] = {
         "cls": cls,
@@ -207,7 +206,7 @@ def _record_reader(cls: Any) -> Convert:
                 f"    set_{f.name}(made, default_{f.name}())",
             ]
         lines += taken
-    lines.append("return made")
+    lines += ["made.__post_init__()"] * hasattr(cls, "__post_init__") + ["return made"]
     exec("def read(plain):\n    " + "\n    ".join(lines), known)
     read_record: Convert = known["read"]
     return read_record

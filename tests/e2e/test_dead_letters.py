@@ -89,7 +89,7 @@ def test_frames_that_failed_are_read_when_they_are_redriven(gates: Deployment) -
     assert "Stub process" not in explained.split("dead letter")[0], explained
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_killed_while_letters_are_redriven_leaves_each_frame_read_once(gates: Deployment) -> None:
     """kill -9 at several points of a redrive, and a new worker: each letter has one event, and each frame one result."""
     for pause_s in (0.0, 0.02, 0.1):

@@ -70,7 +70,7 @@ def states(deployment: Deployment) -> dict[int, PipelineReleases]:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("which", [planted.MISREADS, planted.CRASHES])
+@pytest.mark.parametrize("which", [planted.MISREADS, pytest.param(planted.CRASHES, marks=pytest.mark.long)])
 def test_a_bad_candidate_at_ten_percent_is_rolled_back_by_itself(deployment: Deployment, which: str) -> None:
     """Under load: judged failed and over, after a bounded number of its frames; no frame is lost to it, and after its end
     none is read by it."""

@@ -59,7 +59,11 @@ def after_a_few_more_records(seed: int) -> Callable[[Worker, str], Callable[[], 
     return moment
 
 
-@pytest.mark.parametrize(("kinds", "victims"), [(SHARED, (0,)), (APART, (1, 2, 0, 3))], ids=["two that share", "one a processor"])
+@pytest.mark.parametrize(
+    ("kinds", "victims"),
+    [(SHARED, (0,)), pytest.param(APART, (1, 2, 0, 3), marks=pytest.mark.long)],
+    ids=["two that share", "one a processor"],
+)
 def test_a_killed_worker_loses_and_doubles_nothing(
     deployment: Deployment, kinds: tuple[str, ...], victims: tuple[int, ...]
 ) -> None:

@@ -1,7 +1,7 @@
 """Dataclasses to plain values and back: strict, and the same bytes for equal values."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -64,3 +64,21 @@ def test_a_float_is_finite(number: float) -> None:
 def test_equal_values_have_equal_bytes() -> None:
     """The order of a map's keys does not matter."""
     assert canonical_json({"b": 1, "a": {"d": 2, "c": 3}}) == b'{"a":{"c":3,"d":2},"b":1}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """A record with a rule of its own."""
+
+    percent: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.percent <= 100:
+            raise ValueError("a share is of a hundred")
+
+
+def test_a_record_keeps_its_own_rule() -> None:
+    """What a class checks when it is made is checked when it is read, too."""
+    assert from_plain(_Share, {"percent": 7.0}) == _Share(percent=7.0)
+    with pytest.raises(DecodeError, match="a share is of a hundred"):
+        from_plain(_Share, {"percent": 107.0})
