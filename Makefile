@@ -35,7 +35,7 @@ test-long: $(READY)
 reinfer-rates: $(READY)
 	REINFER_FRAMES=200 $(BIN)/python -m pytest tests/e2e/test_reinfer.py -k reproduced -s
 
-# The steps in 10,000 seeded worlds, on all cores; a seed that fails is shrunk. About an hour on two cores.
+# The steps in 10,000 seeded worlds, on all cores; a seed that fails is shrunk. About half an hour on two idle cores.
 simulate: $(READY)
 	$(BIN)/python -m tests.simulation --seeds 10000
 
