@@ -21,7 +21,7 @@ from schemas.errors import (
 )
 from schemas.types import BlobRef
 from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
-from streams.ports import BlobScope, Standing, Stored
+from streams.ports import BlobScope, EventLog, Standing, Stored
 from streams.records import Bounds, Clock, Outgoing, Position, Record
 
 _STEPS_US = (0, 0, 0, 400_000, -400_000, 90_000_000, -90_000_000, 7_200_000_000, -7_200_000_000)
@@ -249,7 +249,7 @@ class SteppingClock:
 class FaultyLog:
     """Reading the log as an owner does."""
 
-    def __init__(self, log: MemoryLog, weather: Weather) -> None:
+    def __init__(self, log: EventLog, weather: Weather) -> None:
         self._log, self._weather = log, weather
 
     def partitions(self, topic: str) -> tuple[int, ...]:

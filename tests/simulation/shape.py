@@ -20,6 +20,7 @@ KINDS = (
     "loads",  # models are loaded late, or not at all
     "erasure",  # orders to erase
     "clocks",  # clocks of devices and workers step
+    "retention",  # the start of vision.results is gone, behind snapshots
     "edge",  # a camera with a spool, which dies and goes on
     "disk",  # its disk is full now and then
 )

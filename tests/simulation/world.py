@@ -28,7 +28,7 @@ from processors.shadow.step import ShadowStep
 from processors.step import Ports, Step
 from processors.views.catalogue import VIEWS
 from processors.views.step import ViewStep
-from schemas.catalogue import CANDIDATES, INFERENCES
+from schemas.catalogue import CANDIDATES, INFERENCES, RESULTS
 from schemas.codec import FixedSchemas
 from streams.memory import MemoryBlobStore
 from streams.ports import Appender, ViewStore
@@ -49,6 +49,7 @@ from tests.simulation.faults import (
     Weather,
 )
 from tests.simulation.owners import GroupRecord, Made, Owner
+from tests.simulation.retention import Retained, Retention
 from tests.simulation.serving import ENDPOINTS, Following, ScriptedInference, TwinServer
 from tests.simulation.shape import Shape, dice
 from topology.processing import on_trial, router
@@ -87,6 +88,8 @@ class World:
     failures: list[BaseException] = field(default_factory=list)
     servers: tuple[TwinServer, ...] = field(init=False)
     following: Following = field(init=False)
+    retained: Retained = field(init=False)
+    retention: Retention = field(init=False)
     edge: Edge | None = None
     _all_on_record: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -102,6 +105,17 @@ class World:
         self.log = WatchedLog(self.clock, partitions=self.partitions)
         of_servers = self.weather if self.shape.has("loads") else self._weather(0.0, 0.0, 0.001)
         self.servers = tuple(TwinServer(endpoint, of_servers) for endpoint in ENDPOINTS)
+        self.retained = Retained(self.log)
+        self.retention = Retention(
+            self.seed,
+            self.retained,
+            self.schemas,
+            self.blobs,
+            self.clock,
+            tuple(name for name, view in VIEWS.items() if view.topic == RESULTS and name in self.groups),
+            lambda name, partition: self.groups[name].committed[partition],
+            plant=self.plant,
+        )
         self.following = Following(self.log, self.schemas, PIPELINE, plant=self.plant)
 
     def _weather(self, trouble: float, death: float, slow_s: float) -> Weather:
@@ -128,7 +142,7 @@ class World:
         loading = asyncio.create_task(self._loader().run(stop))
         healed = asyncio.Event()
         edge = asyncio.create_task(self._edge(healed))
-        await asyncio.gather(self.sent.everything(self.shape.faulty_s), self._chaos())
+        await asyncio.gather(self.sent.everything(self.shape.faulty_s), self._chaos(), self._retaining())
         self.weather.healed = True
         healed.set()
         await edge
@@ -174,13 +188,13 @@ class World:
             case "judge":
                 return JudgeStep(lambda kind: _QUICK.plan(paired=kind == SHADOW))
             case "erase":
-                return EraseStep(FaultyLog(self.log, weather), self.schemas, blobs, clock)
+                return EraseStep(FaultyLog(self.retained, weather), self.schemas, blobs, clock)
             case "derive":
                 return DeriveStep(container_codes)
             case "release":
                 return ReleaseStep()
             case "redrive":
-                return RedriveStep(FaultyLog(self.log, weather), appender, views, self.schemas, attempts_max=2)
+                return RedriveStep(FaultyLog(self.retained, weather), appender, views, self.schemas, attempts_max=2)
             case _:
                 return ViewStep(VIEWS[name])
 
@@ -193,13 +207,18 @@ class World:
         views = FaultyViewStore(self.views, life, self.watch, plant=self.plant)
         clock = SteppingClock(self.clock, self.rng, steps=self.shape.has("clocks"))
         ports: Ports[Any] = Ports(
-            log=FaultyLog(self.log, self.weather),
+            log=FaultyLog(self.retained, self.weather),
             appender=appender,
             views=views,
             schemas=self.schemas,
             clock=clock,
+            snapshot=self.retention.at,
         )
         return self._step(name, self.weather, appender, views, clock), ports, life
+
+    async def _retaining(self) -> None:
+        if self.shape.has("retention"):
+            await self.retention.run(self.shape.faulty_s)
 
     async def _edge(self, healed: asyncio.Event) -> None:
         if not self.shape.has("edge"):
