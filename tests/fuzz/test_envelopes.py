@@ -62,8 +62,8 @@ def test_a_partition_goes_on_after_any_headers(sent: list[tuple[Any, bool]]) -> 
         for number, (headers, is_event) in enumerate(sent):
             value = encode(captured(number), schemas) if is_event else b"\x00\x00\x00\x00\x63noise"
             log.append_now(Outgoing(topic=step.topic, key=b"gate-1", value=value, headers=headers, partition=0))
-        for record in log.read(step.topic, 0, 0, len(sent)):
-            await runner.submit(record, lambda offset=record.offset: acknowledged.append(offset))
+        records = list(log.read(step.topic, 0, 0, len(sent)))
+        await runner.submit(records, lambda record: acknowledged.append(record.offset))
         await asyncio.sleep(5)
         await runner.stop()
         assert failures == []

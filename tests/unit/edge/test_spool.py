@@ -220,11 +220,7 @@ def test_threads_may_offer_take_and_remove_at_once(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_at_the_first_step_is_told_as_one(tmp_path: Path) -> None:
-<<<<<<< HEAD
-    """Whatever part of a commit the disk or another program holds up: an OSError, nothing half done, the next try is taken."""
-=======
     """Whatever part of a commit fails: an OSError, nothing half done, and the next try is taken."""
->>>>>>> 627d306 (Bundles and envelopes are fuzzed: damage ends with an answer or a named error, and a partition goes on after any headers)
     with opened(tmp_path) as spool:
         spool._tables._db.execute("PRAGMA busy_timeout = 0")
         other = sqlite3.connect(tmp_path / "frames.sqlite", isolation_level=None)

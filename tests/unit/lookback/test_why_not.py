@@ -287,7 +287,9 @@ AS_VERDICT: dict[str, list[Callable[[], tuple[WhyNot, str]]]] = {
 BESIDE: dict[str, list[Callable[[], tuple[WhyNot, str]]]] = {"load_failed": [load_failed], "no_release": [no_release]}
 
 
-@pytest.mark.parametrize(("reason", "plant"), [(r, p) for r, plants in AS_VERDICT.items() for p in plants], ids=str)
+@pytest.mark.parametrize(
+    ("reason", "plant"), [(r, p) for r, plants in AS_VERDICT.items() for p in plants], ids=lambda of: getattr(of, "__name__", of)
+)
 def test_a_planted_reason_is_the_verdict(reason: str, plant: Callable[[], tuple[WhyNot, str]]) -> None:
     """The verdict is what was planted, in words that name it, and its positions are evidence."""
     found, words = plant()
