@@ -297,7 +297,9 @@ def test_a_planted_reason_is_the_verdict(reason: str, plant: Callable[[], tuple[
     assert words in found.verdict
 
 
-@pytest.mark.parametrize(("reason", "plant"), [(r, p) for r, plants in BESIDE.items() for p in plants], ids=str)
+@pytest.mark.parametrize(
+    ("reason", "plant"), [(r, p) for r, plants in BESIDE.items() for p in plants], ids=lambda of: getattr(of, "__name__", of)
+)
 def test_a_planted_reason_is_found_beside_the_verdict(reason: str, plant: Callable[[], tuple[WhyNot, str]]) -> None:
     """What was planted is among the reasons, in words that name it."""
     found, words = plant()
