@@ -74,16 +74,23 @@ class Retention:
     def _cut(self, partition: int) -> None:
         to = end = self.log.bounds(RESULTS, partition).end
         if self.plant != "cuts_too_far":
-            to = min((min(self._kept(name, partition), self.committed(name, partition)) for name in self.views), default=end)
+            to = min((self._kept(name, partition) for name in self.views), default=end)
         self.log.kept_from[RESULTS, partition] = max(self.log.kept_from[RESULTS, partition], to)
 
     def _kept(self, name: str, partition: int) -> int:
-        """Where the newest snapshot of a view ends, after what is due was taken."""
+        """Where the newest snapshot ends that an owner may begin at, after what is due was taken, and thinned.
+
+        Retention is slower than anybody who reads: it never takes what an owner has yet to come to, nor the snapshot for it.
+        """
         append = self.log.log.append_now
         ports = Ports(log=self.log, schemas=self.schemas, blobs=self.blobs, append=append, clock=self.clock)
         keeper = Keeper(VIEWS[name], partition, ports, _RULES)
         while keeper.step() is not None:
             pass
-        keeper.thin()
-        found = Snapshots(self.log, self.schemas, self.blobs).names(VIEWS[name], partition, [])
-        return max((one.offset for one in found), default=0)
+        committed = self.committed(name, partition)
+        if all(offset <= committed for offset in self._ends(name, partition)):
+            keeper.thin()
+        return max((offset for offset in self._ends(name, partition) if offset <= committed), default=0)
+
+    def _ends(self, name: str, partition: int) -> list[int]:
+        return [one.offset for one in Snapshots(self.log, self.schemas, self.blobs).names(VIEWS[name], partition, [])]

@@ -48,14 +48,14 @@ class Shape:
 
     def smaller(self) -> Iterator["Shape"]:
         """What to try next, the greatest step first."""
-        for kind in KINDS:
-            if self.has(kind):
-                yield replace(self, without=self.without | {kind})
         for frames in sorted({1, self.frames // 2, self.frames - 1}):
             if 0 < frames < self.frames:
                 yield replace(self, frames=frames)
         if self.faulty_s > 1:
             yield replace(self, faulty_s=self.faulty_s / 2)
+        for kind in KINDS:
+            if self.has(kind):
+                yield replace(self, without=self.without | {kind})
 
     def words(self) -> str:
         """As the command line takes it."""

@@ -113,7 +113,7 @@ class World:
             self.blobs,
             self.clock,
             tuple(name for name, view in VIEWS.items() if view.topic == RESULTS and name in self.groups),
-            lambda name, partition: self.groups[name].committed[partition],
+            self._come_past,
             plant=self.plant,
         )
         self.following = Following(self.log, self.schemas, PIPELINE, plant=self.plant)
@@ -215,6 +215,10 @@ class World:
             snapshot=self.retention.at,
         )
         return self._step(name, self.weather, appender, views, clock), ports, life
+
+    def _come_past(self, name: str, partition: int) -> int:
+        """How far every owner has come; while there is a zombie nobody can say."""
+        return self.groups[name].committed[partition] if len(self.owners[name, partition]) == 1 else 0
 
     async def _retaining(self) -> None:
         if self.shape.has("retention"):
