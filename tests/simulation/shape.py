@@ -26,7 +26,7 @@ KINDS = (
 )
 _FIRST_OF_TRAFFIC = KINDS.index("garbage")
 _LEFT_OUT_SHARE = 0.35
-# About one world in 150 does not add up with it, and whether the world or the engine is to blame is not yet known: see seed 61097.
+# With it, one world in 150 does not add up, and it is not yet known whether world or engine is to blame: seed 61097.
 _ONLY_WHEN_ASKED_FOR = frozenset({"retention"})
 
 
