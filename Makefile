@@ -14,9 +14,8 @@ demo: $(READY)
 	@echo
 	@echo "the stack is left up: make down stops it"
 
-# Two processes: what needs the real servers in one, the rest in the other.
 test: $(READY) test-packages lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m tests.halves
 
 # The tests hold docker-compose.yml against a real parser of compose files.
 test-packages:
@@ -25,7 +24,7 @@ test-packages:
 	  { echo "install docker-compose with your system's packages, then run make test again"; exit 1; }; }
 
 unit: $(READY)
-	$(BIN)/python -m pytest -n 2 tests/unit tests/property
+	$(BIN)/python -m pytest tests/unit tests/property
 
 # Longer forms of what `make test` holds already.
 test-long: $(READY)

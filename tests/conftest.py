@@ -11,15 +11,7 @@ from streams.names import Namespace
 from topology.stack.local import LocalStack
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-ON_SERVERS = ("contract", "docs", "e2e", "chaos")
 SERVERS = ("kafka", "registry", "redis", "s3", "triton")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests are spread over processes, those that need the real servers stay in one: it has the one stack."""
-    for item in items:
-        if "stack" in getattr(item, "fixturenames", ()) or item.path.parent.name in ON_SERVERS:
-            item.add_marker(pytest.mark.xdist_group("stack"))
 
 
 @pytest.fixture(scope="session")
