@@ -8,7 +8,7 @@ while goes by in which nothing comes. `partition` takes from the line what is re
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -52,6 +52,12 @@ class Item:
     @property
     def is_ready(self) -> bool:
         return self.prepared is None or self.prepared.done()
+
+    def believe(self, is_counted: bool) -> None:
+        """What the state knows of a copy's original goes before what the copy says."""
+        if self.redriven is not None and self.redriven.was_counted != is_counted:
+            self.redriven = replace(self.redriven, was_counted=is_counted)
+            self._cause = None if self._cause is None else replace(self._cause, redriven=self.redriven)
 
     def cause(self, clock: Clock) -> Cause:
         """What follows from the record rests on this; the same whenever it is asked for."""

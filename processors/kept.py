@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from processors.redriven import is_counted, redriven_of
+from processors.aside import ASIDE_KEY, Aside, Kept
+from processors.redriven import REDRIVABLE, redriven_of
 from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, told_by
 from processors.step import Ports, Step
 from schemas.codec import decode
@@ -33,6 +34,7 @@ class KeptStates(Generic[S]):
         self._step = step
         self._ports = ports
         self._partition = partition
+        self._beside = (SOURCES_KEY, ASIDE_KEY) if step.name in REDRIVABLE.values() else (SOURCES_KEY,)
 
     def decode(self, record: Record) -> tuple[Any, str | None]:
         """The record's event, and whose state it belongs to.
@@ -52,7 +54,7 @@ class KeptStates(Generic[S]):
             ConsistencyError: the position is beyond the end of the log.
             TransientError: the view store or the log is away, or another owner moved the position meanwhile.
         """
-        while (stored := await self._ports.views.load(self._step.name, self._partition, (*keys, SOURCES_KEY))).position < offset:
+        while (stored := await self._ports.views.load(self._step.name, self._partition, (*keys, *self._beside))).position < offset:
             earliest = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).earliest
             if stored.position < earliest and await self._begin_at_a_snapshot(stored.position, earliest, offset):
                 continue
@@ -62,7 +64,7 @@ class KeptStates(Generic[S]):
             await self._believe(stored.position)
         return stored
 
-    async def save(self, expected: int, position: int, states: Mapping[str, S], seen: Seen) -> None:
+    async def save(self, expected: int, position: int, states: Mapping[str, S], seen: Seen, aside: Aside) -> None:
         """Store changed states with their new position, if the stored one is still the expected one.
 
         Raises:
@@ -70,6 +72,8 @@ class KeptStates(Generic[S]):
         """
         changes = {key: canonical_json(state) for key, state in states.items()}
         changes[SOURCES_KEY] = canonical_json(seen)
+        if ASIDE_KEY in self._beside:
+            changes[ASIDE_KEY] = canonical_json(aside.kept)
         if not await self._ports.views.save(
             self._step.name, self._partition, expected=expected, position=position, changes=changes
         ):
@@ -86,10 +90,27 @@ class KeptStates(Generic[S]):
             raw = stored.states.get(SOURCES_KEY)
             return states, Seen() if raw is None else from_plain(Seen, json.loads(raw))
         except (DecodeError, ValueError) as error:
-            raise ConsistencyError(
-                f"{self._step.name} {self._partition}: a stored state cannot be read: {error}",
-                do="empty this view in the view store; it is built anew from the log",
-            ) from error
+            raise self._unreadable(error) from error
+
+    def aside(self, stored: Stored) -> Aside:
+        """What the states came past and do not hold.
+
+        Raises:
+            ConsistencyError: what is stored was not written by this version.
+        """
+        raw = stored.states.get(ASIDE_KEY)
+        if raw is None:
+            return Aside(Kept(known_from=stored.position))
+        try:
+            return Aside(from_plain(Kept, json.loads(raw)))
+        except (DecodeError, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> ConsistencyError:
+        return ConsistencyError(
+            f"{self._step.name} {self._partition}: a stored state cannot be read: {error}",
+            do="empty this view in the view store; it is built anew from the log",
+        )
 
     async def _begin_at_a_snapshot(self, position: int, earliest: int, offset: int) -> bool:
         """Records that the states have not counted are gone from the log: a snapshot of a view has counted them."""
@@ -106,17 +127,25 @@ class KeptStates(Generic[S]):
         name, topic = self._step.name, self._step.topic
         log.info("catching up", processor=name, partition=self._partition, start=start, stop=stop)
         records = await asyncio.to_thread(lambda: list(self._ports.log.read(topic, self._partition, start, stop)))
-        found = [(*e, r) for r in records if (e := self._event_or_none(r)) is not None]
+        found = [(*(self._event_or_none(r) or (None, None)), r) for r in records]
         keys = tuple(sorted({k for _, k, _ in found if k is not None}))
-        stored = await self._ports.views.load(name, self._partition, (*keys, SOURCES_KEY))
+        stored = await self._ports.views.load(name, self._partition, (*keys, *self._beside))
         states, seen = self.unpack(stored, keys)
+        aside = self.aside(stored)
+        aside.begin_at(start if start > position else 0)
         for event, key, record in found:
-            told = told_by(event, record, name)
-            if told is not None and not seen.is_repeat(*told):
+            told, redriven = told_by(event, record, name), redriven_of(record)
+            counted = redriven is not None and aside.is_counted(redriven)
+            if event is None:
+                if told is not None and not counted:
+                    aside.add(record.offset)
+            elif told is not None and not seen.is_repeat(*told):
                 seen = seen.with_event(*told)
-                if key is not None and not is_counted(redriven_of(record)):
+                if key is not None and not counted:
                     states[key] = self._step.fold(states.get(key, self._step.initial), event)
-        await self.save(position, stop, states, seen)
+                if redriven is not None:
+                    aside.count(redriven)
+        await self.save(position, stop, states, seen, aside)
 
     async def _believe(self, position: int) -> None:
         """A position may be ahead of what comes next, but not of the log: then it belongs to another log."""

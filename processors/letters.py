@@ -125,6 +125,7 @@ def again(letter: Letter, command: SourcePosition, command_id: str) -> tuple[Out
         reader=letter.processor,
         attempt=letter.attempts + 1,
         letter_offset=letter.offset,
+        of_offset=letter.of_offset,
         command_id=command_id,
         was_counted=letter.was_counted,
         # One that failed again without an answer takes the place of what failed before it.

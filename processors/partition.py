@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from processors.aside import Aside
 from processors.dead_letters import dead_letter
 from processors.emit import outgoing
 from processors.intake import Acknowledge, Intake, Item
@@ -134,20 +135,20 @@ class PartitionRunner(Generic[S]):
         keys = tuple(sorted({i.key for i in items if i.key is not None}))
         stored = await self._kept.load(keys, items[0].record.offset)
         states, seen = self._kept.unpack(stored, keys)
-        watch = Watch(seen)
+        watch, aside = Watch(seen), self._kept.aside(stored)
         changed: dict[str, S] = {}
         outs: list[Outgoing] = []
         position = stored.position
         for item in items:
             if item.record.offset < position:
                 continue
-            outs += self._one(item, states, watch, changed)
+            outs += self._one(item, states, watch, changed, aside)
             position = item.record.offset + 1
         await self._append(outs)
         if position > stored.position:
             last = items[-1]
             with storing(self._step.name, header(last.record.headers, "traceparent")):
-                await self._kept.save(stored.position, position, changed, watch.seen)
+                await self._kept.save(stored.position, position, changed, watch.seen, aside)
             self._measure(items, position)
         self._reached = position
 
@@ -164,12 +165,18 @@ class PartitionRunner(Generic[S]):
                 if isinstance(answer, BaseException):
                     raise answer
 
-    def _one(self, item: Item, states: dict[str, S], watch: Watch, changed: dict[str, S]) -> list[Outgoing]:
+    def _one(
+        self, item: Item, states: dict[str, S], watch: Watch, changed: dict[str, S], aside: Aside
+    ) -> list[Outgoing]:
         """Decide and fold one record; gives what is to be appended."""
         if item.is_for_another:
             return []
+        if item.redriven is not None:
+            item.believe(aside.is_counted(item.redriven))
         if item.trouble is not None or item.event is None:
             trouble = item.trouble or ContractError("no event")
+            if not is_counted(item.redriven):
+                aside.add(item.record.offset)
             return [self._kept_aside(item.record, trouble, was_counted=is_counted(item.redriven))]
         if item.told is None or not watch.is_news(*item.told):
             self._repeats.inc()
@@ -185,6 +192,8 @@ class PartitionRunner(Generic[S]):
             outs = [self._kept_aside(item.record, error, was_counted=True)]
         if key is not None and not is_counted(item.redriven):
             changed[key] = states[key] = self._step.fold(state, item.event)
+        if item.redriven is not None:
+            aside.count(item.redriven)
         return outs
 
     def _decided(self, item: Item, state: S) -> list[Outgoing]:

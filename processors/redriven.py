@@ -31,6 +31,7 @@ class Redriven:
         reader: The processor that it is for.
         attempt: How often the record has been redriven with this one, from 1.
         letter_offset: The letter on vision.dead-letters.
+        of_offset: Where the record lay before, on the same partition; -1 if that is not told.
         was_counted: Whether the reader decoded the original and folded it before it failed.
         supersedes: The failed answer that the reader gave for the original, if it gave one.
     """
@@ -39,6 +40,7 @@ class Redriven:
     reader: str
     attempt: int
     letter_offset: int
+    of_offset: int = -1
     command_id: str = ""
     was_counted: bool = False
     supersedes: Superseded | None = None
@@ -64,6 +66,7 @@ def redriven_of(record: Record) -> Redriven | None:
         reader=reader,
         attempt=numbers["attempt"],
         letter_offset=numbers["letter"],
+        of_offset=number_of(header(record.headers, f"{PREFIX}of")),
         command_id=header(record.headers, f"{PREFIX}id"),
         was_counted=header(record.headers, f"{PREFIX}counted") == "1",
         supersedes=Superseded(inference_id=EventId(outcome_id), release=release) if outcome_id else None,
@@ -89,6 +92,7 @@ def headers_of(redriven: Redriven) -> Headers:
         "id": redriven.command_id,
         "attempt": str(redriven.attempt),
         "letter": str(redriven.letter_offset),
+        "of": str(redriven.of_offset),
         "for": redriven.reader,
         "counted": "1" if redriven.was_counted else "0",
     }

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from processors.aside import ASIDE_KEY
 from processors.redriven import REDRIVER, redriven_of
 from schemas.envelope import header
 from schemas.errors import ContractError
@@ -17,6 +18,7 @@ from schemas.types import SourcePosition
 from streams.records import Record
 
 SOURCES_KEY = "@sources"
+_RESERVED = (SOURCES_KEY, ASIDE_KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +96,10 @@ def refuse_reserved(key: str | None) -> None:
     """States by key lie beside the sources, under names that whoever sends chooses.
 
     Raises:
-        ContractError: the key is the one that the sources are kept under.
+        ContractError: the key is one that what is no state is kept under.
     """
-    if key == SOURCES_KEY:
-        raise ContractError(f"{SOURCES_KEY} is not a name that a device, a pipeline or a frame can have")
+    if key in _RESERVED:
+        raise ContractError(f"{key} is not a name that a device, a pipeline or a frame can have")
 
 
 def _place(source: SourcePosition, writer: str) -> str:

@@ -17,6 +17,7 @@ from processors.assess.step import AssessStep
 from processors.derive.step import DeriveStep
 from processors.infer.core import Route
 from processors.infer.step import InferStep, Retries
+from processors.kept import KeptStates
 from processors.letters import Letter, letter_of
 from processors.partition import PartitionRunner
 from processors.redrive.step import RedriveStep
@@ -32,7 +33,7 @@ from schemas import ids
 from schemas.catalogue import ASSESSMENTS, COMMANDS, DEAD_LETTERS, FRAMES, INFERENCES, REDRIVES, RESULTS
 from schemas.codec import FixedSchemas, decode, encode
 from schemas.envelope import Headers
-from schemas.errors import LogUnavailableError, StepFailedError
+from schemas.errors import DecodeError, LogUnavailableError, StepFailedError
 from schemas.events import (
     DiscardLetters,
     FrameCaptured,
@@ -594,5 +595,47 @@ def test_what_a_command_said_before_its_worker_died_stands() -> None:
         assert [redriven_of(r).letter_offset for r in gate.records(ASSESSMENTS)[5:]] == [1]  # type: ignore[union-attr]
         assert [type(e) for e in gate.events(REDRIVES)] == [LetterRefused, LetterRefused, LetterRedriven]
         assert await gate.troubles(5) == []
+
+    at_the_gate(test)
+
+
+class Unreadable:
+    """One processor cannot decode its topic while `on`: a schema is not there, or its worker is too old."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.on = False
+        whole = KeptStates.decode
+
+        def decode(kept: KeptStates[Any], record: Record) -> Any:
+            if self.on and kept._step.name == name:
+                raise DecodeError("unknown schema id 77")
+            return whole(kept, record)
+
+        monkeypatch.setattr(KeptStates, "decode", decode)
+
+
+@pytest.mark.parametrize("forgets", ["before", "after"])
+@pytest.mark.parametrize("name", ["assess", "derive"])
+def test_a_store_that_forgets_counts_the_original_or_its_copy(name: str, forgets: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be decoded live and can be when the log is caught up is counted once, whenever the store is emptied."""
+
+    async def test(gate: Gate) -> None:
+        unreadable = Unreadable(monkeypatch, name)
+        for sequence in range(2):
+            unreadable.on = sequence == 1
+            gate.send(sequence)
+            await gate.settle()
+        unreadable.on = False
+        for what in ("forget", "redrive") if forgets == "before" else ("redrive", "forget"):
+            if what == "forget":
+                gate.views.forget()
+            else:
+                gate.redrive(0)
+            await gate.settle()
+        gate.send(2)
+        await gate.settle()
+        assert (await gate.outcomes(), await gate.troubles(3)) == (["read"] * 3, [])
+        concluded = gate.events(RESULTS)[-1].conclusion
+        assert (concluded.frames_count, concluded.votes_for) == (3, 3)
 
     at_the_gate(test)
