@@ -66,7 +66,7 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 initial=folds.DeviceResults(),
                 key=_device,
                 fold=folds.fold_device_results,
-                version=2,
+                version=3,
             ),
             View(
                 name="results_by_frame",

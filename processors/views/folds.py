@@ -134,9 +134,11 @@ def fold_device_results(state: DeviceResults, event: Any) -> DeviceResults:
                 release_counts=_counted(state.release_counts, event.release or _NO_RELEASE),
             )
         case ResultCorrected():
-            return replace(
-                state, device_id=event.device_id, last_conclusion=event.conclusion, corrected_count=state.corrected_count + 1
-            )
+            last, now = state.last_conclusion, event.conclusion
+            # A frame that was redriven may correct a passage that is not the newest any more.
+            is_newest = last is None or last.passage_id == now.passage_id
+            last_conclusion, corrected = now if is_newest else last, state.corrected_count + 1
+            return replace(state, device_id=event.device_id, last_conclusion=last_conclusion, corrected_count=corrected)
         case _:
             return state
 

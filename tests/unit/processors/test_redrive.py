@@ -42,6 +42,7 @@ from schemas.events import (
     LetterRedriven,
     LetterRefused,
     RedriveLetters,
+    ResultCorrected,
     ResultDerived,
 )
 from schemas.types import EventId, SourcePosition
@@ -59,11 +60,12 @@ class Models:
     """An ensemble that fails while it is broken."""
 
     is_broken = False
+    label = CODE
 
     async def infer(self, release: str, image: bytes, parameters: Any, *, traceparent: str = "") -> Answer:
         if self.is_broken:
             raise StepFailedError("step recognizer failed", step="recognizer", endpoint="one:8001")
-        seen = {"index": 0, "kind": "text", "label": CODE, "confidence": 0.9, "detection_score": 1.0, "measures": {}}
+        seen = {"index": 0, "kind": "text", "label": self.label, "confidence": 0.9, "detection_score": 1.0, "measures": {}}
         result = {
             "image": {"width_px": 32, "height_px": 24},
             "observations": [{**seen, "polygon_px": [0, 0, 9, 0, 9, 4, 0, 4]}],
@@ -154,9 +156,9 @@ class Gate:
     def _acknowledge(self, name: str, record: Record) -> None:
         self.given[name] = max(self.given.get(name, 0), record.offset + 1)
 
-    def send(self, *sequences: int, device: str = DEVICE, headers: Headers = ()) -> None:
+    def send(self, *sequences: int, device: str = DEVICE, passage: str = "p", headers: Headers = ()) -> None:
         for sequence in sequences:
-            ref = replace(frame(sequence, device=device, passage="p"), blob=self._blob)
+            ref = replace(frame(sequence, device=device, passage=passage), blob=self._blob)
             captured = FrameCaptured(event_id=ids.captured_id(ref.frame_id), frame=ref, received_at_us=AT_US, channel="sdk")
             self.raw(FRAMES, encode(captured, self.schemas), device.encode(), *headers)
 
@@ -637,5 +639,24 @@ def test_a_store_that_forgets_counts_the_original_or_its_copy(name: str, forgets
         assert (await gate.outcomes(), await gate.troubles(3)) == (["read"] * 3, [])
         concluded = gate.events(RESULTS)[-1].conclusion
         assert (concluded.frames_count, concluded.votes_for) == (3, 3)
+
+    at_the_gate(test)
+
+
+def test_a_redriven_frame_that_corrects_an_old_passage_leaves_the_newest_conclusion() -> None:
+    """A device's last conclusion stays that of its last passage, whatever an older one turns out to be."""
+
+    async def test(gate: Gate) -> None:
+        for sequence, passage, label in ((0, "p1", "CSQU3054384"), (1, "p1", ""), (2, "p2", "MSKU6011672")):
+            gate.models.label, gate.models.is_broken = label, not label
+            gate.send(sequence, passage=passage)
+            await gate.settle()
+        gate.models.label, gate.models.is_broken = CODE, False
+        gate.redrive(0)
+        await gate.settle()
+        assert [type(e) for e in gate.events(RESULTS)[-2:]] == [ResultDerived, ResultCorrected]
+        device = (await gate.states("device_results"))[DEVICE]
+        assert device["last_conclusion"]["passage_id"] == "p2"
+        assert await gate.troubles(3) == []
 
     at_the_gate(test)

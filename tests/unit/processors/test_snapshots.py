@@ -256,7 +256,7 @@ PINNED = {
     "alerts": (1, "ba3f27b626df40f3"),
     "device_features": (1, "62d80dd39b4a4fc4"),
     "device_frames": (1, "b3b363b23f5bd4e7"),
-    "device_results": (2, "efa0072fb7a576b8"),
+    "device_results": (3, "efa0072fb7a576b8"),
     "frame_outcomes": (1, "42cc201a775305a8"),
     "releases": (3, "3509f47101d88774"),
     "results_by_frame": (2, "5210aea91bb66518"),
