@@ -54,7 +54,9 @@ class KeptStates(Generic[S]):
             ConsistencyError: the position is beyond the end of the log.
             TransientError: the view store or the log is away, or another owner moved the position meanwhile.
         """
-        while (stored := await self._ports.views.load(self._step.name, self._partition, (*keys, *self._beside))).position < offset:
+        while (
+            stored := await self._ports.views.load(self._step.name, self._partition, (*keys, *self._beside))
+        ).position < offset:
             earliest = (await asyncio.to_thread(self._ports.log.bounds, self._step.topic, self._partition)).earliest
             if stored.position < earliest and await self._begin_at_a_snapshot(stored.position, earliest, offset):
                 continue

@@ -1,6 +1,6 @@
 """Dead letters with what became of them: each letter, whose record it was, what was done about it, and what followed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,6 +8,7 @@ from processors.letters import Letter, case_of, letter_of
 from processors.lookback.followed import followed
 from processors.lookback.scan import start_of
 from processors.redrive import core
+from processors.redrive.looking import answers
 from processors.views.catalogue import VIEWS
 from processors.views.letters import DISCARDED, REDRIVEN, LetterState
 from processors.views.replay import fold_log
@@ -124,15 +125,26 @@ def answer_of(past: Past, case: Case, offset: int, at_ms: int) -> tuple[Record, 
 
 def refusal(past: Past, case: Case, *, attempts_max: int) -> core.Refused | None:
     """Why the redrive processor would not redrive it now, as far as the log says; None when it would."""
-    letter = case.letter
-    answer = answer_of(past, case, letter.of_offset, letter.lay_at_ms)
-    known = core.Known(
-        done=case.done,
-        is_named_before=False,
-        partitions=past.log.partitions(letter.topic) if letter.is_ours else (),
-        followed=None if answer is None else answer[1],
-    )
-    return core.refusal_of_redrive(letter, known, attempts_max=attempts_max, beyond_limit=False)
+    return refusals(past, (case,), attempts_max=attempts_max).get(case.letter.offset)
+
+
+def refusals(past: Past, found: Sequence[Case], *, attempts_max: int) -> dict[int, core.Refused]:
+    """The same of many letters, by their offsets; each partition is gone through once."""
+    keyed = [(case.letter, frozenset({case.letter.key or b"", case.device.encode()})) for case in found]
+    answered = answers(past.log, past.schemas, keyed, _done(past))
+    refused: dict[int, core.Refused] = {}
+    for case in found:
+        letter, answer = case.letter, answered.get(case.letter.offset)
+        known = core.Known(
+            done=case.done,
+            is_named_before=False,
+            partitions=past.log.partitions(letter.topic) if letter.is_ours else (),
+            followed=None if answer is None else answer.event,
+            lacks_result=answer is not None and answer.lacks_result,
+        )
+        no = core.refusal_of_redrive(letter, known, attempts_max=attempts_max, beyond_limit=False)
+        refused |= {} if no is None else {letter.offset: no}
+    return refused
 
 
 def _letters(past: Past, from_us: int | None) -> Iterator[Record]:

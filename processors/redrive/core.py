@@ -51,6 +51,8 @@ class Known:
         end: Of the record's partition; None where the log is not the whole one.
         is_behind: Whether the processor has not come past the record yet, and was waited for.
         followed: The first event that the processor made of the record, if any.
+        lacks_result: Whether that is a failure of which derive has made no result.
+        is_superseded: Whether the record is a failure whose frame was redriven since.
     """
 
     done: LetterState
@@ -59,6 +61,8 @@ class Known:
     followed: Any
     end: int | None = None
     is_behind: bool = False
+    lacks_result: bool = False
+    is_superseded: bool = False
 
 
 def refusal_of_discard(letter: Letter, known: Known) -> Refused | None:
@@ -93,7 +97,7 @@ def refusal_of_redrive(letter: Letter, known: Known, *, attempts_max: int, beyon
     if letter.attempts >= attempts_max and not beyond_limit:
         detail = f"its record was redriven {letter.attempts} times, and {attempts_max} is the most"
         return _no(letter, "attempts", f"{detail}; --beyond-limit with this one --offset does it once more")
-    return _answered(letter, known.followed)
+    return _answered(letter, known)
 
 
 def decide(
@@ -134,8 +138,14 @@ def _done(letter: Letter, known: Known) -> Refused | None:
     return None
 
 
-def _answered(letter: Letter, followed: Any) -> Refused | None:
-    """A failure that is recorded is superseded; any other answer stands."""
+def _answered(letter: Letter, known: Known) -> Refused | None:
+    """A failure that is recorded, and has its result, is superseded; any other answer stands."""
+    followed = known.followed
+    if known.is_superseded:
+        return _no(letter, "already_answered", f"the frame of {letter.of} was redriven for infer since, and has its new answer")
+    if known.lacks_result:
+        detail = f"the failure of {letter.of} has no result that a new answer could take the place of"
+        return _no(letter, "no_result_yet", f"{detail}: redrive what derive kept aside of it first, or see that derive runs")
     if followed is None and letter.superseded is not None:
         return _no(letter, "not_answered_yet", f"its failure is not on the log yet: is a {letter.processor} running?")
     if followed is not None and not isinstance(followed, InferenceFailed):

@@ -11,28 +11,27 @@ its letters in the order in which they are named.
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
-from processors.letters import Letter, again, letter_of
-from processors.lookback.followed import followed
+from processors.letters import Letter, again
 from processors.redrive import core
+from processors.redrive.looking import Answer, Said, answers, copies, keys_of, letter_at, said
 from processors.redriven import REDRIVABLE, redriven_of
 from processors.step import NOTHING, Cause, Prepared
-from processors.views.letters import LetterState, case_key, fold_letter
-from schemas.catalogue import COMMANDS, DEAD_LETTERS, REDRIVES
+from processors.views.letters import LetterState
+from schemas.catalogue import COMMANDS, DEAD_LETTERS
 from schemas.codec import Schemas, decode
 from schemas.errors import ContractError, TransientError
 from schemas.events import DiscardLetters, InferenceFailed, RedriveLetters
 from schemas.types import EventId, SourcePosition, Superseded
-from streams.events import events_of
 from streams.ports import Appender, EventLog, ViewStore
 from streams.records import Outgoing, Record, hold_size
 
 log = structlog.get_logger()
-_CLOCK_SLACK_MS = 5000
 _WAIT_MOST_S = 60.0
 
 
@@ -78,7 +77,7 @@ class RedriveStep:
     async def prepare(self, event: Any, cause: Cause) -> Prepared:
         if not isinstance(event, RedriveLetters | DiscardLetters):
             return NOTHING
-        letters = await asyncio.to_thread(lambda: {offset: self._letter(offset) for offset in event.letter_offsets})
+        letters = await asyncio.to_thread(lambda: {offset: letter_at(self._log, offset) for offset in event.letter_offsets})
         behind = frozenset[int]()
         if isinstance(event, RedriveLetters):
             behind = await self._behind(event.command_id, [letter for letter in letters.values() if letter is not None])
@@ -133,46 +132,70 @@ class RedriveStep:
         behind: frozenset[int],
     ) -> Iterator[_ToWrite | core.Redone | core.Put | core.Refused]:
         """What is to be done about each letter, by the log as it was before the command."""
-        said, done = self._said(cause.position.offset)
+        seen = said(self._log, self._schemas, cause.position.offset)
+        open_ones = {letter.offset: letter for letter in letters.values() if letter is not None and letter.is_ours}
+        copied, answered = dict[tuple[str, int], dict[int, Record]](), dict[int, Answer]()
+        if isinstance(command, RedriveLetters):
+            record = next(iter(self._log.read(COMMANDS, 0, cause.position.offset, cause.position.offset + 1)))
+            copied = copies(self._log, open_ones.values(), cause.position.offset, record.appended_at_ms)
+            answered = answers(self._log, self._schemas, [(x, keys_of(x, self._schemas)) for x in open_ones.values()], seen.done)
         named = set[str]()
-        asked_at_ms = next(iter(self._log.read(COMMANDS, 0, cause.position.offset, cause.position.offset + 1))).appended_at_ms
         for index, offset in enumerate(command.letter_offsets):
             letter = letters[offset]
-            if index in said:
-                yield core.outcome_of(said[index], letter)
+            if index in seen.own:
+                yield core.outcome_of(seen.own[index], letter)
                 continue
             if letter is None:
                 detail = f"{DEAD_LETTERS} does not hold {offset}, or not any more"
                 yield core.Refused(letter_offset=offset, refusal="no_such_letter", detail=detail)
                 continue
-            partitions = self._log.partitions(letter.topic) if letter.is_ours else ()
-            known = core.Known(
-                done=done.get(letter.case, LetterState()),
-                is_named_before=letter.case in named,
-                partitions=partitions,
-                followed=None,
-                end=self._log.bounds(letter.topic, letter.partition).end if letter.partition in partitions else 0,
-                is_behind=offset in behind,
-            )
+            known = self._known(letter, seen, answered.get(offset))
+            known = replace(known, is_named_before=letter.case in named, is_behind=offset in behind)
             named.add(letter.case)
             if isinstance(command, DiscardLetters):
                 yield core.refusal_of_discard(letter, known) or core.Put(letter=letter)
             else:
                 beyond = command.beyond_limit and len(command.letter_offsets) == 1
-                yield self._redrive(letter, known, core.place(cause, index), command.command_id, asked_at_ms, beyond)
+                here = copied.get((letter.topic, letter.partition), {})
+                yield self._redrive(letter, known, core.place(cause, index), command.command_id, here, beyond)
+
+    def _known(self, letter: Letter, seen: Said, answer: Answer | None) -> core.Known:
+        partitions = self._log.partitions(letter.topic) if letter.is_ours else ()
+        superseded = False
+        if letter.processor == "derive" and seen.superseded:
+            with suppress(ContractError):
+                superseded = decode(letter.value, letter.topic, self._schemas).event_id in seen.superseded
+        return core.Known(
+            done=seen.done.get(letter.case, LetterState()),
+            is_named_before=False,
+            partitions=partitions,
+            followed=None if answer is None else answer.event,
+            end=self._log.bounds(letter.topic, letter.partition).end if letter.partition in partitions else 0,
+            lacks_result=answer is not None and answer.lacks_result,
+            is_superseded=superseded,
+        )
 
     def _redrive(
-        self, letter: Letter, known: core.Known, source: SourcePosition, command_id: str, asked_at_ms: int, beyond: bool
+        self,
+        letter: Letter,
+        known: core.Known,
+        source: SourcePosition,
+        command_id: str,
+        copied: Mapping[int, Record],
+        beyond: bool,
     ) -> _ToWrite | core.Refused:
-        copy = self._copy(letter, source, asked_at_ms)
+        """What is to be done about one letter, where the command's earlier try wrote `copied` onto its partition."""
+        copy = copied.get(source.index)
         if copy is not None:
             redone = redriven_of(copy)
             superseded = None if redone is None else redone.supersedes
             out, _ = again(letter, source, command_id)
             before = None if superseded is None else superseded.inference_id
             return _ToWrite(letter=letter, out=out, lies_at=copy.offset, supersedes=before)
-        answer = self._followed(letter) if letter.is_ours else None
-        known = replace(known, followed=answer)
+        if source.index < max(copied, default=-1):
+            detail = "it was passed over when the command began, and what comes after it is written; ask again"
+            return core.Refused(letter_offset=letter.offset, refusal="passed_over", detail=detail)
+        answer = known.followed
         refusal = core.refusal_of_redrive(letter, known, attempts_max=self._attempts_max, beyond_limit=beyond)
         if refusal is not None:
             return refusal
@@ -185,53 +208,3 @@ class RedriveStep:
             return core.Refused(letter_offset=letter.offset, refusal="too_long", detail=str(error))
         before = None if redriven.supersedes is None else redriven.supersedes.inference_id
         return _ToWrite(letter=letter, out=out, lies_at=None, supersedes=before)
-
-    def _copy(self, letter: Letter, source: SourcePosition, asked_at_ms: int) -> Record | None:
-        """What this command wrote of the letter before its worker died."""
-        if not letter.is_ours or letter.partition not in self._log.partitions(letter.topic):
-            return None
-        bounds = self._log.bounds(letter.topic, letter.partition)
-        start = max(bounds.earliest, self._log.offset_at(letter.topic, letter.partition, max(0, asked_at_ms - _CLOCK_SLACK_MS)))
-        for record in self._log.read(letter.topic, letter.partition, start, bounds.end):
-            found = redriven_of(record)
-            if found is not None and found.source == source:
-                return record
-        return None
-
-    def _letter(self, offset: int) -> Letter | None:
-        bounds = self._log.bounds(DEAD_LETTERS, 0)
-        if not bounds.earliest <= offset < bounds.end:
-            return None
-        record = next(iter(self._log.read(DEAD_LETTERS, 0, offset, offset + 1)), None)
-        return None if record is None or record.offset != offset else letter_of(record)
-
-    def _followed(self, letter: Letter) -> Any:
-        keys = {letter.key or b""}
-        try:
-            event = decode(letter.value, letter.topic, self._schemas)
-            keys.add(str(event.frame.device_id if hasattr(event, "frame") else getattr(event, "device_id", "")).encode())
-        except ContractError:
-            pass
-        found = followed(
-            self._log,
-            self._schemas,
-            letter.processor,
-            topic=letter.topic,
-            partition=letter.partition,
-            offset=letter.of_offset,
-            at_ms=letter.lay_at_ms,
-            keys=keys,
-        )
-        return None if found is None else found[1]
-
-    def _said(self, offset: int) -> tuple[dict[int, core.Settled], dict[str, LetterState]]:
-        """What this command's earlier try said, by the letter's place, and what commands before it did, by case."""
-        said: dict[int, core.Settled] = {}
-        done: dict[str, LetterState] = {}
-        for _, event in events_of(self._log, self._schemas, REDRIVES, 0):
-            case = case_key(event)
-            if event.source.offset == offset:
-                said.setdefault(event.source.index, event)
-            elif case is not None and event.source.offset < offset:
-                done[case] = fold_letter(done.get(case, LetterState()), event)
-        return said, done

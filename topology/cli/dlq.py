@@ -203,7 +203,7 @@ def _carry_out(asked: _Asked, filters: tuple[str, str, str, str | None, str | No
 
 def _chosen(past: "Past", asked: _Asked, wanted: "Wanted", attempts_max: int) -> "tuple[list[Case], list[tuple[Case, str]]]":
     """The letters to name, and those that the filters mean and that cannot be redriven, each with why."""
-    from processors.lookback.cases import case_at, cases, refusal
+    from processors.lookback.cases import case_at, cases, refusals
     from schemas.errors import ContractError
 
     if asked.offsets:
@@ -217,7 +217,7 @@ def _chosen(past: "Past", asked: _Asked, wanted: "Wanted", attempts_max: int) ->
     found = [case for case in cases(past, wanted) if case.is_open]
     if asked.verb == "discard":
         return found, []
-    why = {c.letter.offset: r for c in found if (r := refusal(past, c, attempts_max=attempts_max)) is not None}
+    why = refusals(past, found, attempts_max=attempts_max)
     left = [(c, f"{why[c.letter.offset].refusal}: {why[c.letter.offset].detail}") for c in found if c.letter.offset in why]
     return [c for c in found if c.letter.offset not in why], left
 

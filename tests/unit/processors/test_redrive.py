@@ -660,3 +660,87 @@ def test_a_redriven_frame_that_corrects_an_old_passage_leaves_the_newest_conclus
         assert await gate.troubles(3) == []
 
     at_the_gate(test)
+
+
+@pytest.mark.parametrize("first", ["infer", "derive"])
+def test_a_failure_without_a_result_gets_its_result_before_it_is_superseded(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """infer's letter is refused until derive's is done with, so that no other frame's failure is taken from the counts."""
+
+    async def test(gate: Gate) -> None:
+        gate.models.is_broken = True
+        gate.send(0)
+        await gate.settle()
+        with monkeypatch.context() as broken:
+            broken.setattr("processors.derive.core._result", lambda *a: {}["bug"])
+            gate.send(1)
+            await gate.settle()
+        gate.models.is_broken = False
+        by = {(x.processor, x.of_offset): x.offset for x in gate.letters()}
+        both = [by["infer", 1], by["derive", 1]]
+        for offset in (*both, both[0]) if first == "infer" else both[::-1]:
+            gate.redrive(offset)
+            await gate.settle()
+        refused = [e.refusal for e in gate.events(REDRIVES) if isinstance(e, LetterRefused)]
+        assert refused == (["no_result_yet"] if first == "infer" else [])
+        assert (await gate.outcomes(), await gate.troubles(2)) == (["failed", "read"], [])
+
+    at_the_gate(test)
+
+
+def test_what_a_command_passed_over_is_not_written_behind_what_came_after_it() -> None:
+    """Its reader would drop it as a repeat: done again under another setting, the command refuses it, and it stays open."""
+
+    async def test(gate: Gate) -> None:
+        gate.models.is_broken = True
+        gate.send(0)
+        await gate.settle()
+        gate.redrive(0)
+        await gate.settle()
+        gate.send(1)
+        await gate.settle()
+        gate.models.is_broken = False
+        gate.runners["redrive"]._step._attempts_max = 1  # type: ignore[attr-defined]
+        gate.redrive(1, 2)
+        gate.appender.left = 1
+        await gate.settle(2)
+        await gate.die()
+        assert [e.refusal for e in gate.events(REDRIVES) if isinstance(e, LetterRefused)] == ["passed_over"]
+        gate.redrive(1)
+        await gate.settle()
+        assert (await gate.outcomes(), await gate.troubles(2)) == (["read"] * 2, [])
+
+    at_the_gate(test)
+
+
+def test_many_letters_are_looked_up_in_one_pass() -> None:
+    """What a command of a hundred letters reads grows with the log that they lie in, not with the letters times that."""
+
+    async def test(gate: Gate) -> None:
+        gate.models.is_broken = True
+        gate.send(*range(100))
+        await gate.settle(4)
+        gate.models.is_broken = False
+        read, whole = [0], gate.log.read
+
+        def reading(topic: str, partition: int, start: int, stop: int) -> Any:
+            for record in whole(topic, partition, start, stop):
+                read[0] += topic != COMMANDS
+                yield record
+
+        gate.runners["redrive"]._step._log = replace_read(gate.log, reading)  # type: ignore[attr-defined]
+        gate.redrive(*range(100))
+        await gate.settle(4)
+        assert await gate.outcomes() == ["read"] * 100
+        assert read[0] < 1000
+
+    at_the_gate(test)
+
+
+def replace_read(log: MemoryLog, reading: Any) -> Any:
+    """The same log, read by `reading`."""
+
+    class Told:
+        def __getattr__(self, name: str) -> Any:
+            return reading if name == "read" else getattr(log, name)
+
+    return Told()
