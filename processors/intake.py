@@ -20,6 +20,7 @@ from processors.redriven import REDRIVER, Redriven, redriven_of
 from processors.repeats import writer_of
 from processors.step import Asking, Cause, Ports, Prepared, Step
 from processors.tracing import consuming
+from schemas.catalogue import FRAMES
 from schemas.envelope import header
 from schemas.errors import ContractError, TransientError
 from schemas.types import SourcePosition
@@ -182,7 +183,11 @@ class Intake(Generic[S]):
     async def _take(self, record: Record, acknowledge: Acknowledge) -> None:
         await self._room.acquire()
         self._in_flight.inc()
-        item = Item(record=record, acknowledge=acknowledge, redriven=redriven_of(record))
+        redriven = redriven_of(record)
+        if redriven is not None and record.topic == FRAMES:
+            asked = await self._patiently("redrive", lambda: asyncio.to_thread(self._kept.was_asked_for, redriven))
+            redriven = redriven if asked else None
+        item = Item(record=record, acknowledge=acknowledge, redriven=redriven)
         if item.redriven is not None and item.redriven.reader != self._step.name:
             item.is_for_another = True
         else:

@@ -13,11 +13,13 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from processors.aside import ASIDE_KEY, Aside, Kept
-from processors.redriven import REDRIVABLE, redriven_of
-from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, told_by
+from processors.redriven import REDRIVABLE, Redriven, redriven_of
+from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, told_by, writer_of
 from processors.step import Ports, Step
+from schemas.catalogue import COMMANDS, FRAMES
 from schemas.codec import decode
 from schemas.errors import ConsistencyError, ContractError, DecodeError, TransientError
+from schemas.events import RedriveLetters
 from schemas.plain import canonical_json, from_plain
 from streams.ports import Stored
 from streams.records import Record
@@ -65,6 +67,27 @@ class KeptStates(Generic[S]):
         if stored.position > offset:
             await self._believe(stored.position)
         return stored
+
+    def was_asked_for(self, redriven: Redriven) -> bool:
+        """Whether the command that a copy names asked for it. On a topic that others write to, headers may say anything.
+
+        What commands were is kept for ever; one that is not there is none.
+
+        Raises:
+            TransientError: the log is away.
+        """
+        offset, index = redriven.source.offset, redriven.source.index
+        bounds = self._ports.log.bounds(COMMANDS, 0)
+        if not bounds.earliest <= offset < bounds.end:
+            return False
+        record = next(iter(self._ports.log.read(COMMANDS, 0, offset, offset + 1)), None)
+        try:
+            command = None if record is None or record.offset != offset else decode(record.value, COMMANDS, self._ports.schemas)
+        except ContractError:
+            return False
+        if not isinstance(command, RedriveLetters) or command.command_id != redriven.command_id:
+            return False
+        return index < len(command.letter_offsets) and command.letter_offsets[index] == redriven.letter_offset
 
     async def save(self, expected: int, position: int, states: Mapping[str, S], seen: Seen, aside: Aside) -> None:
         """Store changed states with their new position, if the stored one is still the expected one.
@@ -137,6 +160,8 @@ class KeptStates(Generic[S]):
         aside.begin_at(start if start > position else 0)
         for event, key, record in found:
             told, redriven = told_by(event, record, name), redriven_of(record)
+            if redriven is not None and topic == FRAMES and not await asyncio.to_thread(self.was_asked_for, redriven):
+                told, redriven = (event, writer_of(record)), None
             counted = redriven is not None and aside.is_counted(redriven)
             if event is None:
                 if told is not None and not counted:

@@ -165,9 +165,7 @@ class PartitionRunner(Generic[S]):
                 if isinstance(answer, BaseException):
                     raise answer
 
-    def _one(
-        self, item: Item, states: dict[str, S], watch: Watch, changed: dict[str, S], aside: Aside
-    ) -> list[Outgoing]:
+    def _one(self, item: Item, states: dict[str, S], watch: Watch, changed: dict[str, S], aside: Aside) -> list[Outgoing]:
         """Decide and fold one record; gives what is to be appended."""
         if item.is_for_another:
             return []

@@ -3,12 +3,22 @@
 from typing import Any
 
 from schemas.catalogue import REDRIVES
+from schemas.errors import HindsightError, TransientError
 from schemas.events import DiscardLetters, LetterDiscarded, LetterRedriven, LetterRefused, RedriveLetters
 from streams.records import system_clock
 from topology import commands
 from topology.settings import Settings
 
 _AT_ONCE = 500
+
+
+class Interrupted(TransientError):
+    """Not all letters were settled; `settled` are the events of those that were."""
+
+    def __init__(self, settled: tuple[Any, ...], unasked: int, error: HindsightError) -> None:
+        left = f"; the last {unasked} letters were not asked for" if unasked > 0 else ""
+        super().__init__(f"{len(settled)} letters are settled, and then: {error}{left}", do=error.do)
+        self.settled = settled
 
 
 def send(
@@ -21,10 +31,16 @@ def send(
         wait_s: The longest wait for each few hundred letters.
     Raises:
         TransientError: nothing settled them in time; it may still be done.
+        Interrupted: the same, when some are settled.
     """
     found: list[Any] = []
     for start in range(0, len(offsets), _AT_ONCE):
-        found += _some(settings, verb, offsets[start : start + _AT_ONCE], reason, beyond_limit, wait_s)
+        try:
+            found += _some(settings, verb, offsets[start : start + _AT_ONCE], reason, beyond_limit, wait_s)
+        except HindsightError as error:
+            if not found:
+                raise
+            raise Interrupted(tuple(found), len(offsets) - start - _AT_ONCE, error) from error
     return tuple(found)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from processors.letters import Letter, case_of, letter_of
 from processors.lookback.followed import followed
-from processors.lookback.scan import start_of
 from processors.redrive import core
 from processors.redrive.looking import answers
 from processors.views.catalogue import VIEWS
@@ -77,11 +76,12 @@ def cases(past: Past, wanted: Wanted) -> tuple[Case, ...]:
     """
     done, found = _done(past), list[Case]()
     firsts: dict[str, int] = {}
-    for record in _letters(past, wanted.from_us):
-        case = _case(past, record, done)
-        first = firsts.setdefault(case.letter.case, case.letter.offset)
-        if first != case.letter.offset and case.is_open:
-            case = replace(case, state=SAME, other=first)
+    for record in _letters(past):
+        name = letter_of(record).case
+        first = firsts.setdefault(name, record.offset)
+        if wanted.from_us is not None and record.appended_at_ms * 1000 < wanted.from_us:
+            continue
+        case = _same(_case(past, record, done), first)
         found.append(replace(case, event=None, letter=replace(case.letter, value=None, headers=())))
     return tuple(case for case in (_with_newer(c, firsts) for c in found) if wanted.takes(case))
 
@@ -97,9 +97,15 @@ def case_at(past: Past, offset: int) -> Case | None:
     if record is None or record.offset != offset:
         return None
     case = _case(past, record, _done(past))
-    later = (letter_of(r) for r in past.log.read(DEAD_LETTERS, 0, offset + 1, bounds.end))
-    firsts = {x.case: x.offset for x in later} if case.state == REDRIVEN else {}
-    return _with_newer(case, firsts)
+    firsts: dict[str, int] = {}
+    for one in _letters(past):
+        firsts.setdefault(letter_of(one).case, one.offset)
+    return _with_newer(_same(case, firsts[case.letter.case]), firsts)
+
+
+def _same(case: Case, first: int) -> Case:
+    """An open letter of a case that has an earlier one."""
+    return replace(case, state=SAME, other=first) if first != case.letter.offset and case.is_open else case
 
 
 def answer_of(past: Past, case: Case, offset: int, at_ms: int) -> tuple[Record, Any] | None:
@@ -147,12 +153,11 @@ def refusals(past: Past, found: Sequence[Case], *, attempts_max: int) -> dict[in
     return refused
 
 
-def _letters(past: Past, from_us: int | None) -> Iterator[Record]:
+def _letters(past: Past) -> Iterator[Record]:
     if 0 not in past.log.partitions(DEAD_LETTERS):
         return iter(())
     bounds = past.log.bounds(DEAD_LETTERS, 0)
-    start = bounds.earliest if from_us is None else start_of(past, DEAD_LETTERS, 0, from_us)
-    return past.log.read(DEAD_LETTERS, 0, start, bounds.end)
+    return past.log.read(DEAD_LETTERS, 0, bounds.earliest, bounds.end)
 
 
 def _done(past: Past) -> dict[str, LetterState]:

@@ -166,7 +166,7 @@ def _carry_out(asked: _Asked, filters: tuple[str, str, str, str | None, str | No
     from schemas.errors import ConfigurationError
     from topology.cli.dlq_lines import plan_lines, settled_lines, settled_rows
     from topology.configuration import load
-    from topology.letters import send
+    from topology.letters import Interrupted, send
     from topology.past import open_past
 
     if not asked.reason.strip():
@@ -194,9 +194,15 @@ def _carry_out(asked: _Asked, filters: tuple[str, str, str, str | None, str | No
             raise ConfigurationError("nobody can be asked here", setting="--yes", do="add --yes to do it without being asked")
         typer.confirm(f"{asked.verb} {len(chosen)} letters?", abort=True)
     offsets = tuple(case.letter.offset for case in chosen)
-    events = send(settings, asked.verb, offsets, reason=asked.reason, beyond_limit=asked.beyond_limit, wait_s=asked.wait_s)
+    late: Interrupted | None = None
+    try:
+        events = send(settings, asked.verb, offsets, reason=asked.reason, beyond_limit=asked.beyond_limit, wait_s=asked.wait_s)
+    except Interrupted as error:
+        events, late = error.settled, error
     refused = sum(type(e).__name__ == "LetterRefused" for e in events)
     typer.echo(as_json(settled_rows(events)) if asked.format is Format.JSON else "\n".join(settled_lines(events)))
+    if late is not None:
+        raise late
     if refused:
         raise typer.Exit(1)
 

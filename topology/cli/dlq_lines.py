@@ -165,6 +165,8 @@ def _next(past: Past, case: Case, attempts_max: int) -> str:
     letter = case.letter
     if case.state == DISCARDED:
         return "nothing; it was discarded"
+    if case.state == SAME:
+        return f"it is of the same record as letter {case.other}: `hindsight dlq show {case.other}`"
     if case.state == AGAIN:
         return f"it failed again: `hindsight dlq show {case.other}`"
     if case.done.state:

@@ -162,3 +162,14 @@ def test_what_to_do_is_said_for_each_kind() -> None:
         assert words in str(shown(post.past, case, "UTC", attempts_max=3)["do"])
     assert case_at(post.past, 4) is None
     assert case_at(post.past, -1) is None
+
+
+def test_a_letter_of_an_earlier_ones_case_is_told_so_wherever_one_looks() -> None:
+    """In a list that begins after the first of them, and when it is shown alone."""
+    post = Post()
+    for offset in (0, 1, 0):
+        post.letter(b"\x01", offset=offset)
+    assert post.states(Wanted(from_us=AT_US + 2_000_000)) == [(1, "open", None), (2, "same as", 0)]
+    case = case_at(post.past, 2)
+    assert case is not None and (case.state, case.other) == ("same as", 0)
+    assert "letter 0" in shown(post.past, case, "UTC", attempts_max=3)["do"]

@@ -744,3 +744,36 @@ def replace_read(log: MemoryLog, reading: Any) -> Any:
             return reading if name == "read" else getattr(log, name)
 
     return Told()
+
+
+def test_redrive_headers_of_a_command_that_never_was_hold_up_no_redrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame that somebody sends as the copy of a command far ahead is a frame; what is redriven after it is read, once."""
+
+    async def test(gate: Gate) -> None:
+        unreadable = Unreadable(monkeypatch, "assess")
+        told = (
+            ("command", b"999999999"),
+            ("index", b"0"),
+            ("attempt", b"1"),
+            ("letter", b"0"),
+            ("for", b"assess"),
+            ("counted", b"1"),
+        )
+        gate.send(0, headers=tuple((REDRIVE + name, text) for name, text in told))
+        await gate.settle()
+        unreadable.on = True
+        gate.send(1)
+        await gate.settle()
+        unreadable.on = False
+        gate.redrive(0)
+        await gate.settle()
+        assert (await gate.outcomes(), await gate.troubles(2)) == (["read"] * 2, [])
+        before = await gate.states("assess")
+        gate.views.forget()
+        await gate.settle()
+        gate.send(1)
+        await gate.settle()
+        assert (await gate.outcomes(), await gate.troubles(2)) == (["read"] * 2, [])
+        assert (await gate.states("assess")).keys() == before.keys()
+
+    at_the_gate(test)
