@@ -171,5 +171,6 @@ def test_a_letter_of_an_earlier_ones_case_is_told_so_wherever_one_looks() -> Non
         post.letter(b"\x01", offset=offset)
     assert post.states(Wanted(from_us=AT_US + 2_000_000)) == [(1, "open", None), (2, "same as", 0)]
     case = case_at(post.past, 2)
-    assert case is not None and (case.state, case.other) == ("same as", 0)
+    assert case is not None
+    assert (case.state, case.other) == ("same as", 0)
     assert "letter 0" in shown(post.past, case, "UTC", attempts_max=3)["do"]

@@ -20,7 +20,7 @@ def test_letters_that_were_settled_are_told_when_a_later_part_takes_too_long(mon
 
     monkeypatch.setattr(commands, "send", late_at_the_second)
     monkeypatch.setattr(letters, "_some", _settling(letters._some))
-    with pytest.raises(letters.Interrupted, match="500 letters are settled.*the last 200 letters were not asked for") as told:
+    with pytest.raises(letters.Interrupted, match=r"500 letters are settled.*the last 200 letters were not asked for") as told:
         letters.send(Settings(), "discard", tuple(range(1200)), reason="r", beyond_limit=False, wait_s=1.0)
     assert (asked, len(told.value.settled)) == ([500, 500], 500)
 
