@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -185,7 +186,7 @@ class Intake(Generic[S]):
         self._in_flight.inc()
         redriven = redriven_of(record)
         if redriven is not None and record.topic == FRAMES:
-            asked = await self._patiently("redrive", lambda: asyncio.to_thread(self._kept.was_asked_for, redriven))
+            asked = await self._patiently("redrive", partial(asyncio.to_thread, self._kept.was_asked_for, redriven))
             redriven = redriven if asked else None
         item = Item(record=record, acknowledge=acknowledge, redriven=redriven)
         if item.redriven is not None and item.redriven.reader != self._step.name:
