@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from processors.lookback.letters import DeadLetter, letters_of
+from processors.lookback.redone import Redone
 from processors.lookback.scan import (
     FAR,
     Entry,
@@ -16,7 +17,6 @@ from processors.lookback.scan import (
     entry_at,
     entry_of,
     header_bytes,
-    is_from,
     partition_by_key,
     place_of,
     start_of,
@@ -173,9 +173,10 @@ def _first_with_frame_id(past: Past, below: Entry, partition: int, stop: int) ->
 
 def _downwards(past: Past, above: Mapping[str, Entry | None]) -> Lineage:
     frame = _with_resent(past, above.get(FRAMES))
-    assessment = _next(past, ASSESSMENTS, frame, above.get(ASSESSMENTS))
-    inference = _newest(past, assessment, _next(past, INFERENCES, assessment, above.get(INFERENCES)))
-    caused = () if inference is None else caused_by(past, RESULTS, [inference])[inference.event_id]
+    redone = Redone(past)
+    assessment = _next(past, redone, ASSESSMENTS, frame, above.get(ASSESSMENTS))
+    inference = _newest(past, assessment, _next(past, redone, INFERENCES, assessment, above.get(INFERENCES)))
+    caused = () if inference is None else redone.caused(RESULTS, [inference])[inference.event_id]
     result = next((e for e in caused if isinstance(e.event, ResultDerived)), above.get(RESULTS))
     if result is not None and not isinstance(result.event, ResultDerived):
         result = None
@@ -202,15 +203,15 @@ def _with_resent(past: Past, frame: Entry | None) -> Entry | None:
     return replace(frame, repeats=tuple(place_of(r) for r in following if header_bytes(r, "ce_id") == wanted))
 
 
-def _next(past: Past, topic: str, cause: Entry | None, known: Entry | None) -> Entry | None:
-    """The first event that `cause` caused on a topic; the known one when the cause is gone or its offspring is not found."""
+def _next(past: Past, redone: Redone, topic: str, cause: Entry | None, known: Entry | None) -> Entry | None:
+    """The first event that a cause led to on a topic; the known one when the cause is gone or its offspring is not found."""
     if cause is None or cause.event is None:
         return known
-    caused = caused_by(past, topic, [cause])[cause.event_id]
-    own = [e for e in caused if is_from(e, cause)]
+    own = redone.caused(topic, [cause])[cause.event_id]
     if not own:
         return known
-    others = tuple(e.place for e in caused if e is not own[0])
+    caused = () if redone.last(cause) is not cause else caused_by(past, topic, [cause])[cause.event_id]
+    others = tuple(e.place for e in caused if e.place != own[0].place)
     return replace(own[0], repeats=(*own[0].repeats, *others))
 
 

@@ -96,6 +96,7 @@ def votes_up_to(past: Past, result: Entry, rules: Rules | None) -> PassageVotes 
 def _frames(past: Past, result: Entry, concluded: Conclusion) -> tuple[Entry, ...]:
     """The passage's results that were counted, oldest first: as many as the result says, going back from it."""
     found: dict[str, Entry] = {}
+    superseded: set[str] = set()
     since = 0
     place = result.place
     for record in keyed(backwards(past, RESULTS, place.partition, place.offset + 1), result.event.frame.device_id):
@@ -108,6 +109,10 @@ def _frames(past: Past, result: Entry, concluded: Conclusion) -> tuple[Entry, ..
         of = getattr(entry.event, "conclusion", None)
         if of is None or of.passage_id != concluded.passage_id:
             continue
+        if entry.event.supersedes is not None:
+            superseded.add(entry.event.supersedes.inference_id)
+        if entry.event.inference_id in superseded:
+            continue  # a redriven frame's failure, which does not count any more
         if entry.event_id in found or len(found) < concluded.frames_count:
             found[entry.event_id] = entry
     return tuple(sorted(found.values(), key=lambda e: e.place.offset))

@@ -5,11 +5,12 @@ partition of vision.frames, since frames lie where their senders put them, and t
 copies count.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from processors.lookback.scan import FAR, Entry, Say, backwards, caused_by, entry_of, is_from, keyed, partition_by_key, start_of
+from processors.lookback.redone import Redone
+from processors.lookback.scan import FAR, Entry, Say, backwards, caused_by, entry_of, keyed, partition_by_key, start_of
 from processors.repeats import source_of
 from schemas.catalogue import ASSESSMENTS, FRAMES, INFERENCES, RESULTS
 from schemas.errors import ContractError
@@ -129,10 +130,11 @@ def _sent(past: Past, device: str, partition: int, first: int, stop: int, from_u
 
 
 def _stories(past: Past, frames: list[Entry]) -> tuple[Story, ...]:
-    assessed = _first_of(caused_by(past, ASSESSMENTS, frames), frames)
+    redone = Redone(past)
+    assessed = _first_of(redone.caused(ASSESSMENTS, frames))
     accepted = [e for e in assessed.values() if not isinstance(e.event, FrameRejected)]
-    inferred = _first_of(caused_by(past, INFERENCES, accepted), accepted)
-    derived = _first_of(caused_by(past, RESULTS, inferred.values()), list(inferred.values()))
+    inferred = _first_of(redone.caused(INFERENCES, accepted))
+    derived = _first_of(redone.caused(RESULTS, inferred.values()))
     return tuple(_story(frame, assessed, inferred, derived) for frame in frames)
 
 
@@ -143,15 +145,10 @@ def _story(frame: Entry, assessed: Any, inferred: Any, derived: Any) -> Story:
     return Story(frame=frame, assessment=assessment, inference=inference, result=result)
 
 
-def _first_of(caused: Any, causes: list[Entry]) -> dict[str, Entry]:
-    """By the cause's id, the one event that this very copy of the cause led to."""
-    found = {}
-    for cause in causes:
-        for entry in caused.get(cause.event_id, ()):
-            if is_from(entry, cause) and _is_outcome(entry):
-                found[cause.event_id] = entry
-                break
-    return found
+def _first_of(caused: Mapping[str, tuple[Entry, ...]]) -> dict[str, Entry]:
+    """By the cause's id, the one event that it led to."""
+    firsts = {cause: next((e for e in entries if _is_outcome(e)), None) for cause, entries in caused.items()}
+    return {cause: entry for cause, entry in firsts.items() if entry is not None}
 
 
 def _is_outcome(entry: Entry) -> bool:

@@ -19,6 +19,8 @@ from processors.infer.core import Route
 from processors.infer.step import InferStep, Retries
 from processors.kept import KeptStates
 from processors.letters import Letter, letter_of
+from processors.lookback.explain import explain
+from processors.lookback.window import gather
 from processors.partition import PartitionRunner
 from processors.redrive.step import RedriveStep
 from processors.redriven import PREFIX as REDRIVE
@@ -47,6 +49,7 @@ from schemas.events import (
 )
 from schemas.types import EventId, SourcePosition
 from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
+from streams.past import Past
 from streams.ports import Answer
 from streams.records import Outgoing, Position, Record
 from tests.given import AT_US, frame
@@ -775,5 +778,49 @@ def test_redrive_headers_of_a_command_that_never_was_hold_up_no_redrive(monkeypa
         await gate.settle()
         assert (await gate.outcomes(), await gate.troubles(2)) == (["read"] * 2, [])
         assert (await gate.states("assess")).keys() == before.keys()
+
+    at_the_gate(test)
+
+
+def past_of(gate: Gate) -> Past:
+    return Past(log=gate.log, schemas=gate.schemas, blobs=gate.blobs, source="the log")
+
+
+def explained(gate: Gate, sequence: int) -> Any:
+    return explain(past_of(gate), str(frame(sequence, device=DEVICE).frame_id), rules=container_codes)
+
+
+def test_what_came_of_a_redriven_frame_is_told_however_much_later_it_was() -> None:
+    """1,400 frames lie between the failure and the redrive: explain and why-not tell the reading, not the failure."""
+
+    async def test(gate: Gate) -> None:
+        gate.models.is_broken = True
+        gate.send(0)
+        await gate.settle(2)
+        gate.models.is_broken = False
+        at_us = gate.records(FRAMES)[0].appended_at_ms * 1000
+        gate.send(*range(1400), device="other")
+        await gate.settle(3)
+        assert explained(gate, 0).inference.event == "InferenceFailed"
+        gate.redrive(0)
+        await gate.settle(3)
+        told = explained(gate, 0)
+        assert (told.inference.event, told.result.content["outcome"]) == ("InferenceCompleted", "read")
+        (story,) = gather(past_of(gate), DEVICE, at_us=at_us, around_s=1.0).stories
+        assert (story.inference.type, story.result.event.outcome) == ("InferenceCompleted", "read")
+
+    at_the_gate(test)
+
+
+def test_the_votes_of_a_passage_with_redriven_frames_are_those_that_count() -> None:
+    """Each frame's explanation agrees with what was recorded, also of frames that came after the redrive."""
+
+    async def test(gate: Gate) -> None:
+        await with_two_failed(gate)
+        gate.redrive(0, 1)
+        await gate.settle()
+        gate.send(5)
+        await gate.settle()
+        assert [explained(gate, sequence).passage.agrees for sequence in range(6)] == [True] * 6
 
     at_the_gate(test)
