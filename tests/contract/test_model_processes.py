@@ -173,6 +173,14 @@ class Serving:
     async def ask(self, image: bytes) -> Any:
         return await self.inference.infer("tiny", image, {})
 
+    async def is_mended(self) -> None:
+        """Wait for the healer: the test before may have ended with a dead process."""
+        async with asyncio.timeout(60):
+            while True:
+                if await self.server.is_well("tiny"):
+                    return
+                await asyncio.sleep(0.2)
+
     async def close(self) -> None:
         self._stop.set()
         await self._healing
@@ -196,6 +204,7 @@ def on(endpoint: str, test: Callable[[Serving], Coroutine[Any, Any, None]]) -> N
     async def whole() -> None:
         serving = Serving(endpoint)
         try:
+            await serving.is_mended()
             await test(serving)
         finally:
             await serving.close()
