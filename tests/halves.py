@@ -5,6 +5,7 @@
 Prints what the first says as it comes, then what the other said, and at the end both summaries. Ends with 1 when either failed.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,17 +20,19 @@ def main(arguments: list[str]) -> int:
     assert known == {*ON_SERVERS, *APART}, f"a folder of tests is in neither half: {known ^ {*ON_SERVERS, *APART}}"
     with tempfile.TemporaryFile("w+") as told:
         apart = subprocess.Popen(_pytest(APART, arguments), stdout=told, stderr=subprocess.STDOUT)
-        last, on_servers = "", subprocess.Popen(_pytest(ON_SERVERS, arguments), stdout=subprocess.PIPE, text=True)
+        on_servers = subprocess.Popen(_pytest(ON_SERVERS, arguments), stdout=subprocess.PIPE)
         assert on_servers.stdout is not None, "its output is asked for"
-        for line in on_servers.stdout:
-            print(line, end="", flush=True)
-            last = line
+        end = b""
+        while piece := os.read(on_servers.stdout.fileno(), 65536):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.flush()
+            end = (end + piece)[-10_000:]
         failed = [on_servers.wait() != 0, apart.wait() != 0]
         told.seek(0)
         print(f"\n--- {' '.join(APART)}")
         print(told.read(), end="")
     print(f"--- {' '.join(ON_SERVERS)}")
-    print(last, end="", flush=True)
+    print(end.decode("utf-8", "replace").strip().rpartition("\n")[2], flush=True)
     return int(any(failed))
 
 
