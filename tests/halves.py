@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 ON_SERVERS = ("tests/contract", "tests/docs", "tests/e2e", "tests/fuzz")
-APART = ("tests/property", "tests/simulation", "tests/unit")
+APART = ("tests/chaos", "tests/property", "tests/simulation", "tests/unit")
 
 
 def main(arguments: list[str]) -> int:
