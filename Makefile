@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-packages up down lint unit simulate test-long reinfer-rates bench bench-hops bench-replay bench-releases bench-rollouts lock proto clean
+.PHONY: demo test test-packages up down lint unit simulate chaos test-long reinfer-rates bench bench-hops bench-replay bench-releases bench-rollouts lock proto clean
 
 demo: $(READY)
 	$(BIN)/hindsight up
@@ -25,6 +25,10 @@ test-packages:
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests/unit tests/property
+
+# Faults on real servers of its own, under load, at the moments that a seed draws; writes docs/reference/chaos.*. About half an hour.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos --out docs/reference
 
 # Longer forms of what `make test` holds already.
 test-long: $(READY)
