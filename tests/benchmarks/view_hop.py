@@ -64,11 +64,15 @@ def _measured(home: Path, rivals: str, size: int, rounds: int) -> Json:
 
 def _commands(home: Path, settings: Settings, name: str, rivals: str, records: int) -> dict[str, list[str]]:
     servers, topic = wiring.bootstrap_servers(settings), wiring.namespace(settings).topic(ASSESSMENTS)
-    common = [servers, topic, f"{name}-{time.monotonic_ns()}", str(home / "schemas.json"), str(records)]
+
+    def rival(program: str) -> list[str]:
+        group = f"{name}-{program}-{time.monotonic_ns()}"
+        return [rivals, str(HOPS / program), servers, topic, group, str(home / "schemas.json"), str(records)]
+
     return {
         "hindsight": [sys.executable, "-m", "tests.benchmarks.hops.view_ours", str(home), name, str(records)],
-        "quix": [rivals, str(HOPS / "view_quix.py"), *common, "exactly-once"],
-        "by hand": [rivals, str(HOPS / "view_plain.py"), *common, settings.redis.url],
+        "quix": [*rival("view_quix.py"), "exactly-once"],
+        "by hand": [*rival("view_plain.py"), settings.redis.url],
     }
 
 

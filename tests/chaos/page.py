@@ -68,7 +68,7 @@ def page(measured: Json) -> str:
         + f". Redelivery wrote {repeats:,} events a second time under their old ids, and {written.get('repeated', 0):,} frames "
         "were sent again and known as repeats.",
         "",
-        f"A disk is full by {measured['disk']}. [How to read this, and run it](../how-to/prove-it.md).",
+        f"A disk is full by {measured['disk']}. [How to read this, and run it](../how-to/simulate-faults.md).",
         "",
         f'<img src="chaos.svg" width="{_WIDTH}" alt="Wait of each frame from acknowledgement to result, over the time '
         'of the run, with the rounds of faults behind it.">',
