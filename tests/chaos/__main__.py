@@ -44,8 +44,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"  planned: {one}", flush=True)
     else:
         plan = iter([one for one in itertools.islice(plan, told.only + 1) if one.number in (0, told.only)])
-    found, report = _run(told, plan)
-    page.write(report, told.out)
+    found = _run(told, plan)
     broken = [each for each in found if each.violations]
     for each in broken:
         print(f"BROKEN in round {each.round.number} of seed {told.seed} ({each.round.name}):")
@@ -57,7 +56,8 @@ def main(argv: Sequence[str]) -> int:
     return 1 if broken else 0
 
 
-def _run(told: argparse.Namespace, plan: Iterator[Round]) -> tuple[list[Found], page.Json]:
+def _run(told: argparse.Namespace, plan: Iterator[Round]) -> list[Found]:
+    mounts = faults.own_mounts()
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hindsight-chaos-", ignore_cleanup_errors=True)))
         servers = stack.enter_context(
@@ -83,8 +83,8 @@ def _run(told: argparse.Namespace, plan: Iterator[Round]) -> tuple[list[Found], 
             every_s=told.every_s,
             workers=told.workers,
         )
+        disk = _disks(world, stack, mounts=mounts)
         stack.enter_context(closing(world))
-        disk = _disks(world, stack)
         memory = Memory(servers)
         world.start()
         memory.start()
@@ -95,18 +95,21 @@ def _run(told: argparse.Namespace, plan: Iterator[Round]) -> tuple[list[Found], 
         for each in runner.run(plan, until=lambda: time.monotonic() > end_s):
             _say(line(each))
             found.append(each)
-        if found and found[-1].violations:
+            measured = page.report(told.seed, found, memory, runner.logged, disk=disk, every_s=told.every_s, devices=told.devices)
+            page.write(measured, told.out)
+        if found[-1].violations:
             _say(world.last_lines())
-        return found, page.report(told.seed, found, memory, runner.logged, disk=disk, every_s=told.every_s, devices=told.devices)
+        return found
 
 
-def _disks(world: World, stack: ExitStack) -> str:
+def _disks(world: World, stack: ExitStack, *, mounts: bool) -> str:
     """Small file systems under the spools, where we may mount them; gives in words how a disk is filled."""
+    if not mounts:
+        return "a limit on the size of the files that the edge client writes"
     for device in world.devices:
         folder = world.spool_of(device) / "spool"
         folder.mkdir()
-        if not faults.mount_disk(folder):
-            return "a limit on the size of the files that the edge client writes"
+        faults.mount_disk(folder)
         stack.callback(faults.unmount_disk, folder)
     return f"a file system of {faults.DISK_BYTES // 2**20} MiB under each spool, filled up by somebody else"
 
@@ -114,12 +117,12 @@ def _disks(world: World, stack: ExitStack) -> str:
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Faults on the real stack, under load.")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="which plan; drawn when not given")
-    parser.add_argument("--minutes", type=float, default=20.0, help="how long rounds are begun")
+    parser.add_argument("--minutes", type=float, default=25.0, help="how long rounds are begun")
     parser.add_argument("--only", type=int, default=None, help="this round of the plan, after the calm one")
     parser.add_argument("--hold-s", type=float, default=30.0, help="how long a process is stopped, or a disk full")
     parser.add_argument("--devices", type=int, default=4, help="edge clients")
     parser.add_argument("--workers", type=int, default=2, help="workers, each with all processors")
-    parser.add_argument("--every-s", type=float, default=2.0, help="seconds between two frames of a device")
+    parser.add_argument("--every-s", type=float, default=1.0, help="seconds between two frames of a device")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "docs" / "reference", help="where the report goes")
     return parser.parse_args(argv)
 

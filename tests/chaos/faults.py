@@ -5,6 +5,7 @@ it is held. A disk is full in one of two ways: a small file system under the spo
 mount one), or a limit on the size of every file that the edge client writes (RLIMIT_FSIZE), which needs no rights.
 """
 
+import ctypes
 import os
 import resource
 import signal
@@ -28,6 +29,7 @@ from triton_models.repository import RELEASES
 Say = Callable[[str], None]
 _READY_S = 150.0
 _WAL_BYTES = 32 * 1024
+_CLONE_NEWNS = 0x00020000
 DISK_BYTES = 6 * 2**20
 _SERVERS = {
     Fault.KILL_TRITON: "triton",
@@ -54,7 +56,7 @@ def strike(world: World, one: Strike, *, wait: Callable[[float], object], say: S
             _kill(world, _SERVERS[one.fault], say)
         case Fault.KILL_MODEL:
             victim = _model_process(world, one.pick)
-            say(f"kill -9 of {victim.pid}, {_command(victim)}")
+            say(f"kill -9 of {victim.pid}, which runs {_command(victim).split()[1]}")
             processes.send([victim], signal.SIGKILL)
         case Fault.STOP_WORKER | Fault.STOP_TRITON | Fault.STOP_REDIS | Fault.STOP_KAFKA:
             name = _SERVERS.get(one.fault) or _chosen(world, one).name
@@ -128,10 +130,19 @@ def _command(key: ProcessKey) -> str:
 # The full disk
 
 
-def mount_disk(folder: Path) -> bool:
-    """Put a small file system of its own under a spool; False where we may not."""
-    asked = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "hindsight-chaos", str(folder)]
-    return os.geteuid() == 0 and subprocess.run(asked, capture_output=True).returncode == 0
+def own_mounts() -> bool:
+    """Give this process mounts of its own, which go with it and with what it starts; False where we may not.
+
+    Called before any thread is started: each thread has its own mounts from then on.
+    """
+    if os.geteuid() != 0 or ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
+        return False
+    return subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True).returncode == 0
+
+
+def mount_disk(folder: Path) -> None:
+    """Put a small file system under a spool."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "hindsight-chaos", str(folder)], check=True)
 
 
 def unmount_disk(folder: Path) -> None:
@@ -142,7 +153,7 @@ def _fill_disk(world: World, one: Strike, wait: Callable[[float], object], say: 
     edge = _chosen(world, one)
     folder = world.spool_of(world.devices[world.edges.index(edge)])
     if (folder / "spool").is_mount():
-        _fill(folder / "spool" / "ballast", edge.name, lambda: wait(one.hold_s), say)
+        fill(folder / "spool" / "ballast", edge.name, lambda: wait(one.hold_s), say)
         return
     key = world.stack.program_state(edge.name).process
     assert key is not None, f"{edge.name} runs"
@@ -159,7 +170,7 @@ def _fill_disk(world: World, one: Strike, wait: Callable[[float], object], say: 
         say(f"files of {edge.name} may grow again")
 
 
-def _fill(ballast: Path, name: str, wait: Callable[[], object], say: Say) -> None:
+def fill(ballast: Path, name: str, wait: Callable[[], object], say: Say) -> None:
     """Take up what is left of the file system, and whatever comes free while it stands."""
     done = threading.Event()
 
