@@ -132,6 +132,7 @@ class Runner:
         promised = self.world.promised(told)
         violations = (
             *so_far,
+            *(() if fresh else (Violation(claim="frames flow", words="none was acknowledged in this round"),)),
             *judge(promised, self.logged, self.world.shown()),
             *late(waited, one.bound_s),
             *swollen(self.memory.peaks(), BOUND_BYTES),

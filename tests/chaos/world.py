@@ -26,7 +26,7 @@ from streams.events import events_of
 from streams.names import Namespace
 from tests.chaos.edge import PAUSED, SPOOL, Told, read_journal
 from tests.chaos.verdict import Logged, Shown
-from tests.e2e.deployment import CHECKOUT, PARTITIONS, Deployment, until
+from tests.e2e.deployment import CHECKOUT, PARTITIONS, Deployment, devices_on_every_partition, until
 from topology.stack import plan
 from topology.stack.local import LocalStack
 from topology.stack.ports import FREE_RANGE, choose
@@ -65,7 +65,7 @@ class World:
     ) -> None:
         self.stack = stack
         self.folder = folder
-        self.devices = tuple(f"gate-{n}" for n in range(devices))
+        self.devices = devices_on_every_partition(each=-(-devices // PARTITIONS))[:devices]
         self.deployment = Deployment(stack, namespace, folder)
         self._settings = dict(settings or {})
         self._worker = tuple(worker)
@@ -89,6 +89,9 @@ class World:
         until(self.is_ready, within_s=90, what="workers ready")
         self.deployment.put_in_force()
         self.stack.start(self.edges)
+        until(
+            lambda: all((self.spool_of(d) / SPOOL / "frames.sqlite").exists() for d in self.devices), within_s=60, what="spools"
+        )
 
     def close(self) -> None:
         names = {program.name for program in self.programs} | {name for name in self._metrics if name.startswith("extra-")}
