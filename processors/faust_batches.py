@@ -20,6 +20,7 @@ from faust.types import TP, ConsumerMessage
 log = structlog.get_logger()
 _FETCH_S = 1.0
 _FETCH_WHILE_BEHIND_S = 0.02
+_ASK_AGAIN_MS = 500
 
 
 class Batch(ConsumerMessage):
@@ -29,6 +30,21 @@ class Batch(ConsumerMessage):
     records: Sequence[Any]
 
 
+class PatientThread(driver.AIOKafkaConsumerThread):
+    """The consumer's thread, which asks for a broker that is away twice a second.
+
+    As installed it is ten times, for each group and each of its tasks: with ten groups a worker takes a third of a core then, and
+    a broker beside it starts so much later.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Faust hands no such setting on; what the consumer starts takes it from here.
+        consumer._retry_backoff_ms = _ASK_AGAIN_MS
+        consumer._client._retry_backoff = _ASK_AGAIN_MS / 1000
+        return consumer
+
+
 class BatchConsumer(driver.Consumer):
     """A consumer for agents that take batches and acknowledge positions."""
 
@@ -36,6 +52,9 @@ class BatchConsumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._done: dict[TP, int] = {}
         self._room = asyncio.Event()
+
+    def _new_consumer_thread(self) -> PatientThread:
+        return PatientThread(self, loop=self.loop, beacon=self.beacon)
 
     def acknowledge(self, place: TP, position: int) -> None:
         """Everything before `position` is done with; only ever further."""

@@ -117,10 +117,15 @@ def test_redis_emptied_while_no_worker_runs(running: Deployment) -> None:
 
 
 def test_kafka_killed(running: Deployment) -> None:
-    """The broker may die and come back: workers wait for it, and go on where they were."""
+    """The broker may die and come back: workers wait for it, asking now and then, and go on where they were."""
     in_mid_flow(running)
+    worker = running.living()[0]
+    log_bytes, killed_s = worker.log.stat().st_size, time.monotonic()
     running.stack.kill("kafka")
     running.stack.wait_ready("kafka", timeout_s=120)
+    asked = worker.log.read_bytes()[log_bytes:].count(b"Unable connect to node")
+    print(f"asked {asked} times in {time.monotonic() - killed_s:.1f} s")
+    assert asked < 120 * (time.monotonic() - killed_s)
     running.publish(DEVICES, 3)
     running.drain(within_s=150)
     assert troubles(running) == []
