@@ -9,10 +9,11 @@ import ctypes
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import redis
@@ -20,7 +21,7 @@ import redis
 from tests.chaos.edge import JOURNAL
 from tests.chaos.plan import Fault, Strike
 from tests.chaos.world import World
-from tests.e2e.deployment import R1
+from tests.e2e.deployment import R1, until
 from topology.stack import processes
 from topology.stack.processes import ProcessKey, session_members
 from topology.stack.programs import Program
@@ -55,7 +56,8 @@ def strike(world: World, one: Strike, *, wait: Callable[[float], object], say: S
         case Fault.KILL_TRITON | Fault.KILL_REDIS | Fault.KILL_KAFKA | Fault.KILL_REGISTRY | Fault.KILL_S3:
             _kill(world, _SERVERS[one.fault], say)
         case Fault.KILL_MODEL:
-            victim = _model_process(world, one.pick)
+            victims = until(lambda: _model_processes(world), within_s=_READY_S, what="processes that run the models")
+            victim = victims[one.pick % len(victims)]
             say(f"kill -9 of {victim.pid}, which runs {_command(victim).split()[1]}")
             processes.send([victim], signal.SIGKILL)
         case Fault.STOP_WORKER | Fault.STOP_TRITON | Fault.STOP_REDIS | Fault.STOP_KAFKA:
@@ -90,6 +92,7 @@ def _chosen(world: World, one: Strike) -> Program:
 
 
 def _kill(world: World, name: str, say: Say) -> None:
+    _running(world, name)
     say(f"kill -9 of {name}")
     world.stack.kill(name)
     world.stack.wait_ready(name, timeout_s=_READY_S)
@@ -98,9 +101,7 @@ def _kill(world: World, name: str, say: Say) -> None:
 
 def _hold(world: World, name: str, wait: Callable[[], object], say: Say) -> None:
     """Stop a program with all that it started, as a machine that freezes does."""
-    key = world.stack.program_state(name).process
-    assert key is not None, f"{name} runs"
-    stopped = session_members(key.pid)
+    stopped = session_members(_running(world, name).pid)
     say(f"SIGSTOP of {name}, {len(stopped)} processes")
     processes.send(stopped, signal.SIGSTOP)
     try:
@@ -110,15 +111,24 @@ def _hold(world: World, name: str, wait: Callable[[], object], say: Say) -> None
         say(f"SIGCONT of {name}")
 
 
-def _model_process(world: World, pick: int) -> ProcessKey:
-    """One of the processes that run the models of the release in force."""
-    key = world.stack.program_state("triton").process
-    assert key is not None, "Triton runs"
+def _running(world: World, name: str) -> ProcessKey:
+    """The process of a program; another fault may have it down, and then it is hit when it is back."""
+
+    def living() -> ProcessKey | None:
+        key = world.stack.program_state(name).process
+        return key if processes.is_alive(key) else None
+
+    found = until(living, within_s=_READY_S, what=f"{name} runs")
+    assert found is not None, "`until` gives a true answer"
+    return found
+
+
+def _model_processes(world: World) -> list[ProcessKey]:
+    """The processes that run the models of the release in force; none while Triton has not loaded them."""
+    key = _running(world, "triton")
     repository = world.stack.layout.model_repository.resolve()
     folders = [f"{repository}/{pin.model}/{pin.version}/" for pin in RELEASES[R1]]
-    found = [one for one in session_members(key.pid) if any(folder in _command(one) for folder in folders)]
-    assert found, f"no process runs a model of {R1}"
-    return found[pick % len(found)]
+    return [one for one in session_members(key.pid) if any(folder in _command(one) for folder in folders)]
 
 
 def _command(key: ProcessKey) -> str:
@@ -153,10 +163,10 @@ def _fill_disk(world: World, one: Strike, wait: Callable[[float], object], say: 
     edge = _chosen(world, one)
     folder = world.spool_of(world.devices[world.edges.index(edge)])
     if (folder / "spool").is_mount():
+        _give_room_back(folder / "spool" / "frames.sqlite")
         fill(folder / "spool" / "ballast", edge.name, lambda: wait(one.hold_s), say)
         return
-    key = world.stack.program_state(edge.name).process
-    assert key is not None, f"{edge.name} runs"
+    key = _running(world, edge.name)
     # The journal is written by the same process, and must go on.
     most = (folder / JOURNAL).stat().st_size + _WAL_BYTES
     _, hard = resource.prlimit(key.pid, resource.RLIMIT_FSIZE)
@@ -168,6 +178,12 @@ def _fill_disk(world: World, one: Strike, wait: Callable[[float], object], say: 
         with suppress(ProcessLookupError):
             resource.prlimit(key.pid, resource.RLIMIT_FSIZE, (hard, hard))
         say(f"files of {edge.name} may grow again")
+
+
+def _give_room_back(database: Path) -> None:
+    """SQLite writes over what its log took before, and would not notice a full disk; let the log begin at nothing."""
+    with closing(sqlite3.connect(database, timeout=10)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def fill(ballast: Path, name: str, wait: Callable[[], object], say: Say) -> None:

@@ -1,8 +1,12 @@
-"""The report of a run: chaos.json as measured, and the page and the plot that are made from it alone."""
+"""The report of a run: chaos.json as measured, and the page and the plot that are made from it alone.
+
+python -m tests.chaos.page docs/reference     # both anew from the chaos.json there
+"""
 
 import json
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -68,7 +72,7 @@ def page(measured: Json) -> str:
         + f". Redelivery wrote {repeats:,} events a second time under their old ids, and {written.get('repeated', 0):,} frames "
         "were sent again and known as repeats.",
         "",
-        f"A disk is full by {measured['disk']}. [How to read this, and run it](../how-to/simulate-faults.md).",
+        f"A disk is full by {measured['disk']}. [How to read this, and run it](../how-to/prove-it.md).",
         "",
         f'<img src="chaos.svg" width="{_WIDTH}" alt="Wait of each frame from acknowledgement to result, over the time '
         'of the run, with the rounds of faults behind it.">',
@@ -78,9 +82,11 @@ def page(measured: Json) -> str:
     ]
     for one in rounds:
         words = "hold" if not one["violations"] else "; ".join(one["violations"])
+        full = f" ({one['refused_by_a_full_disk']} frames refused)" if one["refused_by_a_full_disk"] else ""
+        rested_s, faults = one["rested_s"] - one["healed_s"], " + ".join(one["faults"]) or "none"
         lines.append(
-            f"| {one['number']} | {' + '.join(one['faults']) or 'none'} | {one['acknowledged']} | {one['worst_wait_s']:.1f} s "
-            f"| {one['bound_s']:g} s | {one['spooled_most_s']:.1f} s | {one['rested_s'] - one['healed_s']:.1f} s | {words} |"
+            f"| {one['number']} | {faults}{full} | {one['acknowledged']} | {one['worst_wait_s']:.1f} s "
+            f"| {one['bound_s']:g} s | {one['spooled_most_s']:.1f} s | {rested_s:.1f} s | {words} |"
         )
     lines += [
         "",
@@ -145,3 +151,7 @@ def plot(measured: Json) -> str:
     )
     out.append(f'<text x="{_LEFT}" y="{_HEIGHT - 8}" fill="#57606a">{legend}</text>')
     return "\n".join([*out, "</svg>"]) + "\n"
+
+
+if __name__ == "__main__":
+    write(json.loads((Path(sys.argv[1]) / "chaos.json").read_text()), Path(sys.argv[1]))

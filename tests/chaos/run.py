@@ -15,7 +15,7 @@ from typing import Any
 from schemas.types import FrameId
 from tests.chaos import faults
 from tests.chaos.memory import BOUND_BYTES, Memory
-from tests.chaos.plan import Round, Strike
+from tests.chaos.plan import Fault, Round, Strike
 from tests.chaos.verdict import Logged, Violation, judge, late, swollen, waits_s
 from tests.chaos.world import World
 
@@ -37,6 +37,7 @@ class Found:
     waits_s: dict[FrameId, float]
     acknowledged_s: dict[FrameId, float]
     spooled_most_s: float
+    not_taken: int
     violations: tuple[Violation, ...]
 
     @property
@@ -61,6 +62,7 @@ class Runner:
     began_us: int = field(default_factory=lambda: time.time_ns() // 1000)
     logged: Logged = field(default_factory=Logged)
     _seen: set[FrameId] = field(default_factory=set)
+    _not_taken: int = 0
 
     def run(self, rounds: Iterable[Round], *, until: Callable[[], bool]) -> Iterator[Found]:
         """Round after round; ends when it is time, and after the first one that broke a claim."""
@@ -130,9 +132,11 @@ class Runner:
             if s in t.offered and t.frame_id(s) in fresh
         ]
         promised = self.world.promised(told)
+        not_taken = sum(t.not_taken for t in told.values()) - self._not_taken
+        self._not_taken += not_taken
         violations = (
             *so_far,
-            *(() if fresh else (Violation(claim="frames flow", words="none was acknowledged in this round"),)),
+            *_idle(one, len(fresh), not_taken),
             *judge(promised, self.logged, self.world.shown()),
             *late(waited, one.bound_s),
             *swollen(self.memory.peaks(), BOUND_BYTES),
@@ -146,8 +150,19 @@ class Runner:
             waits_s=waited,
             acknowledged_s={f: (at - self.began_us) / 1e6 for f, at in fresh.items()},
             spooled_most_s=max(spooled, default=0) / 1e6,
+            not_taken=not_taken,
             violations=violations,
         )
+
+
+def _idle(one: Round, acknowledged: int, not_taken: int) -> Iterator[Violation]:
+    """A round that shows nothing: no frame flowed, or a disk that should be full was not."""
+    if not acknowledged:
+        yield Violation(claim="frames flow", words="none was acknowledged in this round")
+    struck = {strike.fault for strike in one.strikes}
+    # An edge client that is killed as well starts again without the limit on its files.
+    if Fault.FULL_DISK in struck and Fault.KILL_EDGE not in struck and not not_taken:
+        yield Violation(claim="every fault bites", words="a full disk refused no frame")
 
 
 def line(found: Found) -> str:
@@ -156,6 +171,7 @@ def line(found: Found) -> str:
     return (
         f"  {verdict}: {found.acknowledged} acknowledged, worst wait {found.worst_s:.1f} s of {found.round.bound_s:g} s, "
         f"spooled for {found.spooled_most_s:.1f} s at most, at rest {found.rested_s - found.healed_s:.1f} s after healing"
+        + (f", {found.not_taken} refused by a full disk" if found.not_taken else "")
     )
 
 
@@ -172,6 +188,7 @@ def as_json(found: Found) -> dict[str, Any]:
         "worst_wait_s": round(found.worst_s, 2),
         "bound_s": found.round.bound_s,
         "spooled_most_s": round(found.spooled_most_s, 2),
+        "refused_by_a_full_disk": found.not_taken,
         "waits": sorted((round(found.acknowledged_s[f], 1), round(w, 2)) for f, w in found.waits_s.items()),
         "violations": [str(v) for v in found.violations],
     }

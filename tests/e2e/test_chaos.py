@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: three rounds of overlapping faults on the session's stack. And planted bugs, which it finds."""
+"""The short form of `make chaos`: two rounds of overlapping faults on the session's stack. And planted bugs, which it finds."""
 
 import itertools
 import subprocess
@@ -71,10 +71,10 @@ def claims(found: Sequence[Found]) -> set[str]:
 @pytest.mark.timeout(240)
 def test_faults_that_overlap_cost_no_frame_and_double_none(begin: Begin) -> None:
     """Under load: each frame that was acknowledged has one counted outcome in time, views are the log, memory is bounded."""
-    plan = tuple(itertools.islice(rounds(SEED, hold_s=5, faults=QUICK, together=3), 1, 4))
+    plan = tuple(itertools.islice(rounds(SEED, hold_s=5, faults=QUICK, together=5), 1, 3))
     assert {strike.fault for one in plan for strike in one.strikes} == set(QUICK)
     found = all_of(begin(), plan)
-    assert [(one.round.number, [str(v) for v in one.violations]) for one in found] == [(n, []) for n in (1, 2, 3)], f"seed {SEED}"
+    assert [(one.round.number, [str(v) for v in one.violations]) for one in found] == [(n, []) for n in (1, 2)], f"seed {SEED}"
     assert all(one.acknowledged for one in found)
 
 
