@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ def with_moments(log: KafkaEventLog, samples: list[Shown], rng: random.Random) -
         following = next((r.appended_at_ms for r in around if r.offset == one.position), None)
         if last is None or (one.part, one.key, one.position) in dated:
             continue
-        first_us, end_us = last * 1000, (following if following is not None else last + 60_000) * 1000
+        # What nobody knows yet is refused, so the span of what was shown last ends now.
+        first_us, end_us = last * 1000, following * 1000 if following is not None else time.time_ns() // 1000
         if first_us < end_us:
             # The first and the last microsecond of the span are where a look back would go wrong.
             at_us = rng.choice((first_us, end_us - 1, rng.randrange(first_us, end_us)))
