@@ -17,7 +17,7 @@ from tests.simulation.running import quiet, run
 from tests.simulation.shape import Shape
 from tests.simulation.shrinking import kind_of, shrink
 
-SEEDS = int(os.environ.get("HINDSIGHT_SEEDS", "200"))
+SEEDS = int(os.environ.get("HINDSIGHT_SEEDS", "500"))
 SEEDS_FOR_A_PLANT = 60
 
 
