@@ -105,7 +105,8 @@ class Intake(Generic[S]):
         self._ports = ports
         self._partition = partition
         self._kept = kept
-        self._room = asyncio.Semaphore(window)
+        self._window = self._room = window
+        self._more_room = asyncio.Event()
         self._committed = committed
         self._in_turn = asyncio.Lock()
         self._some = asyncio.Event()
@@ -120,8 +121,11 @@ class Intake(Generic[S]):
             for record in records:
                 if self._committed is not None and (self._next is None or record.offset > self._next):
                     await self._patiently("fill", lambda stop=record.offset: self._fill(stop))  # type: ignore[misc]
-                await self._take(record, acknowledge)
-                self._next = max(self._next or 0, record.offset + 1)
+                if not self._room or not self._take_at_once(record, acknowledge):
+                    await self._take(record, acknowledge)
+                if self._next is None or record.offset >= self._next:
+                    self._next = record.offset + 1
+            self._measure()
 
     async def look(self, end: int) -> None:
         """Called now and then: take from the log what the consumer did not hand over since the last look, and nothing after it.
@@ -153,8 +157,9 @@ class Intake(Generic[S]):
         """Acknowledge, and make room."""
         for item in items:
             item.acknowledge(item.record)
-            self._room.release()
-        self._in_flight.dec(len(items))
+        self._room += len(items)
+        self._more_room.set()
+        self._measure()
 
     def clear(self) -> None:
         """Give up what is in line; nothing of it was acknowledged."""
@@ -181,9 +186,25 @@ class Intake(Generic[S]):
     def _read(self, start: int, stop: int) -> list[Record]:
         return list(self._ports.log.read(self._step.topic, self._partition, start, stop))
 
+    def _take_at_once(self, record: Record, acknowledge: Acknowledge) -> bool:
+        """Put a record in line, if there is nothing to wait for: as it is with nearly all of them."""
+        if redriven_of(record) is not None:
+            return False
+        item = Item(record=record, acknowledge=acknowledge)
+        try:
+            self._decode(item)
+        except TransientError:
+            return False
+        self._put(item)
+        return True
+
     async def _take(self, record: Record, acknowledge: Acknowledge) -> None:
-        await self._room.acquire()
-        self._in_flight.inc()
+        while not self._room:
+            self._measure()
+            self._more_room.clear()
+            await self._more_room.wait()
+        if self._take_at_once(record, acknowledge):
+            return
         redriven = redriven_of(record)
         if redriven is not None and record.topic == FRAMES:
             asked = await self._patiently("redrive", partial(asyncio.to_thread, self._kept.was_asked_for, redriven))
@@ -192,30 +213,29 @@ class Intake(Generic[S]):
         if item.redriven is not None and item.redriven.reader != self._step.name:
             item.is_for_another = True
         else:
-            await self._read_into(item)
-        self.line.append(item)
-        self._some.set()
+            # Where the registry is away, the partition waits for it.
+            await self._patiently("decode", lambda: asyncio.to_thread(self._decode, item))
+        self._put(item)
 
-    async def _read_into(self, item: Item) -> None:
+    def _measure(self) -> None:
+        self._in_flight.set(self._window - self._room)
+
+    def _decode(self, item: Item) -> None:
         try:
             item.event, item.key = self._kept.decode(item.record)
         except ContractError as error:
             item.trouble = error
-        except TransientError:
-            await self._decode_later(item)
+
+    def _put(self, item: Item) -> None:
+        self._room -= 1
+        self.line.append(item)
+        self._some.set()
         if item.event is None:
             return
         item.told = (item.event, writer_of(item.record)) if item.redriven is None else (item.redriven, REDRIVER)
         if self._asking is not None:
             cause = item.cause(self._ports.clock)
             item.prepared = asyncio.create_task(self._prepare(self._asking, item.event, cause, item.record))
-
-    async def _decode_later(self, item: Item) -> None:
-        """The registry is away: the partition waits for it."""
-        try:
-            item.event, item.key = await self._patiently("decode", lambda: asyncio.to_thread(self._kept.decode, item.record))
-        except ContractError as error:
-            item.trouble = error
 
     async def _prepare(self, asking: Asking, event: Any, cause: Cause, record: Record) -> Prepared:
         with consuming(self._step.name, record, cause):

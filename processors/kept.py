@@ -7,14 +7,15 @@ it acknowledges.
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
 
 from processors.aside import ASIDE_KEY, Aside, Kept
 from processors.redriven import REDRIVABLE, Redriven, redriven_of
-from processors.repeats import SOURCES_KEY, Seen, refuse_reserved, told_by, writer_of
+from processors.repeats import SOURCES_KEY, Seen, Watch, refuse_reserved, told_by, writer_of
 from processors.step import Ports, Step
 from schemas.catalogue import COMMANDS, FRAMES
 from schemas.codec import decode
@@ -27,16 +28,36 @@ from streams.records import Record
 S = TypeVar("S")
 log = structlog.get_logger()
 _CATCH_UP_RECORDS = 2000
+_STATES_HELD = 1024
+
+
+@dataclass(slots=True, kw_only=True)
+class Held(Generic[S]):
+    """States as they are at a position, for whoever takes the records that follow; `digest` is None when only loaded.
+
+    States that are not stored are the step's initial one.
+    """
+
+    position: int
+    states: dict[str, S]
+    watch: Watch
+    aside: Aside
+    digest: str | None = None
 
 
 class KeptStates(Generic[S]):
-    """States of one partition of one step."""
+    """States of one partition of one step.
+
+    What was stored last is held, so that the next batch asks the store for nothing that it has. Nobody is trusted to leave the
+    store alone meanwhile: the next save goes through only if position and digest are still what the last one left.
+    """
 
     def __init__(self, step: Step[S], ports: Ports[S], partition: int) -> None:
         self._step = step
         self._ports = ports
         self._partition = partition
         self._beside = (SOURCES_KEY, ASIDE_KEY) if step.name in REDRIVABLE.values() else (SOURCES_KEY,)
+        self._held: Held[S] | None = None
 
     def decode(self, record: Record) -> tuple[Any, str | None]:
         """The record's event, and whose state it belongs to.
@@ -48,6 +69,39 @@ class KeptStates(Generic[S]):
         key = self._step.key(event)
         refuse_reserved(key)
         return event, key
+
+    async def take(self, keys: tuple[str, ...], offset: int) -> Held[S]:
+        """States at `offset` or further, for one batch: `put` stores what it changed, and without that they are given up.
+
+        Raises:
+            ConsistencyError: as `load`, or what is stored was not written by this version.
+            TransientError: as `load`.
+        """
+        held, self._held = self._held, None
+        if held is not None and held.position == offset:
+            missing = tuple(key for key in keys if key not in held.states)
+            if not missing:
+                return held
+            stored = await self._ports.views.load(self._step.name, self._partition, missing)
+            if stored.position == offset:
+                held.states |= self._states(stored, missing)
+                return held
+        stored = await self.load(keys, offset)
+        states, seen = self.unpack(stored, keys)
+        return Held(position=stored.position, states=states, watch=Watch(seen), aside=self.aside(stored))
+
+    async def put(self, held: Held[S], position: int, changed: Collection[str]) -> None:
+        """Store the states of `held` that changed, and hold them.
+
+        Raises:
+            TransientError: the stored ones are not those that `held` began with, or the view store is away.
+        """
+        states = {key: held.states[key] for key in changed}
+        held.digest = await self.save(held.position, position, states, held.watch.seen, held.aside, held.digest)
+        held.position = position
+        for key in list(held.states)[: max(0, len(held.states) - _STATES_HELD)]:
+            del held.states[key]
+        self._held = held
 
     async def load(self, keys: tuple[str, ...], offset: int) -> Stored:
         """The named states and the position, which is `offset` or further; caught up from the log when it was not.
@@ -89,8 +143,10 @@ class KeptStates(Generic[S]):
             return False
         return index < len(command.letter_offsets) and command.letter_offsets[index] == redriven.letter_offset
 
-    async def save(self, expected: int, position: int, states: Mapping[str, S], seen: Seen, aside: Aside) -> None:
-        """Store changed states with their new position, if the stored one is still the expected one.
+    async def save(
+        self, expected: int, position: int, states: Mapping[str, S], seen: Seen, aside: Aside, digest: str | None = None
+    ) -> str:
+        """Store changed states with their new position, if what is stored is still what is expected; gives the new digest.
 
         Raises:
             TransientError: it is not, or the view store is away.
@@ -99,21 +155,31 @@ class KeptStates(Generic[S]):
         changes[SOURCES_KEY] = canonical_json(seen)
         if ASIDE_KEY in self._beside:
             changes[ASIDE_KEY] = canonical_json(aside.kept)
-        if not await self._ports.views.save(
-            self._step.name, self._partition, expected=expected, position=position, changes=changes
-        ):
+        saved = await self._ports.views.save(
+            self._step.name, self._partition, expected=expected, position=position, changes=changes, digest=digest
+        )
+        if saved is None:
             raise TransientError(f"{self._step.name} {self._partition}: another owner moved the position; looking again")
+        return saved
 
     def unpack(self, stored: Stored, keys: tuple[str, ...]) -> tuple[dict[str, S], Seen]:
-        """States by key, for the keys that have one, and the sources seen.
+        """States by key, and the sources seen.
 
         Raises:
             ConsistencyError: what is stored was not written by this version.
         """
+        states = self._states(stored, keys)
         try:
-            states = {k: from_plain(self._step.state_type, json.loads(stored.states[k])) for k in keys if k in stored.states}
             raw = stored.states.get(SOURCES_KEY)
             return states, Seen() if raw is None else from_plain(Seen, json.loads(raw))
+        except (DecodeError, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    def _states(self, stored: Stored, keys: tuple[str, ...]) -> dict[str, S]:
+        cls, initial = self._step.state_type, self._step.initial
+        raw = {key: stored.states.get(key) for key in keys}
+        try:
+            return {key: initial if text is None else from_plain(cls, json.loads(text)) for key, text in raw.items()}
         except (DecodeError, ValueError) as error:
             raise self._unreadable(error) from error
 
@@ -158,6 +224,7 @@ class KeptStates(Generic[S]):
         states, seen = self.unpack(stored, keys)
         aside = self.aside(stored)
         aside.begin_at(start if start > position else 0)
+        changed: set[str] = set()
         for event, key, record in found:
             told, redriven = told_by(event, record, name), redriven_of(record)
             if redriven is not None and topic == FRAMES and not await asyncio.to_thread(self.was_asked_for, redriven):
@@ -169,10 +236,11 @@ class KeptStates(Generic[S]):
             elif told is not None and not seen.is_repeat(*told):
                 seen = seen.with_event(*told)
                 if key is not None and not counted:
-                    states[key] = self._step.fold(states.get(key, self._step.initial), event)
+                    states[key] = self._step.fold(states[key], event)
+                    changed.add(key)
                 if redriven is not None:
                     aside.count(redriven)
-        await self.save(position, stop, states, seen, aside)
+        await self.save(position, stop, {key: states[key] for key in changed}, seen, aside)
 
     async def _believe(self, position: int) -> None:
         """A position may be ahead of what comes next, but not of the log: then it belongs to another log."""

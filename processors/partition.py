@@ -20,15 +20,13 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from processors.aside import Aside
 from processors.dead_letters import dead_letter
 from processors.emit import outgoing
 from processors.intake import Acknowledge, Intake, Item
-from processors.kept import KeptStates
+from processors.kept import Held, KeptStates
 from processors.metrics import BATCH_RECORDS, DEAD_LETTERS, EVENTS_OUT, POSITION, RECORDS, REPEATS
 from processors.patience import patiently
 from processors.redriven import is_counted
-from processors.repeats import Watch
 from processors.step import NOTHING, Deciding, Ports, Step
 from processors.tracing import consuming, is_traced, storing
 from schemas.catalogue import DEAD_LETTERS as DEAD_LETTERS_TOPIC
@@ -133,22 +131,19 @@ class PartitionRunner(Generic[S]):
 
     async def _commit(self, items: list[Item]) -> None:
         keys = tuple(sorted({i.key for i in items if i.key is not None}))
-        stored = await self._kept.load(keys, items[0].record.offset)
-        states, seen = self._kept.unpack(stored, keys)
-        watch, aside = Watch(seen), self._kept.aside(stored)
-        changed: dict[str, S] = {}
+        held = await self._kept.take(keys, items[0].record.offset)
+        changed: set[str] = set()
         outs: list[Outgoing] = []
-        position = stored.position
+        position = held.position
         for item in items:
             if item.record.offset < position:
                 continue
-            outs += self._one(item, states, watch, changed, aside)
+            outs += self._one(item, held, changed)
             position = item.record.offset + 1
         await self._append(outs)
-        if position > stored.position:
-            last = items[-1]
-            with storing(self._step.name, header(last.record.headers, "traceparent")):
-                await self._kept.save(stored.position, position, changed, watch.seen, aside)
+        if position > held.position:
+            with storing(self._step.name, header(items[-1].record.headers, "traceparent")):
+                await self._kept.put(held, position, changed)
             self._measure(items, position)
         self._reached = position
 
@@ -165,8 +160,9 @@ class PartitionRunner(Generic[S]):
                 if isinstance(answer, BaseException):
                     raise answer
 
-    def _one(self, item: Item, states: dict[str, S], watch: Watch, changed: dict[str, S], aside: Aside) -> list[Outgoing]:
+    def _one(self, item: Item, held: Held[S], changed: set[str]) -> list[Outgoing]:
         """Decide and fold one record; gives what is to be appended."""
+        aside = held.aside
         if item.is_for_another:
             return []
         if item.redriven is not None:
@@ -176,11 +172,11 @@ class PartitionRunner(Generic[S]):
             if not is_counted(item.redriven):
                 aside.add(item.record.offset)
             return [self._kept_aside(item.record, trouble, was_counted=is_counted(item.redriven))]
-        if item.told is None or not watch.is_news(*item.told):
+        if item.told is None or not held.watch.is_news(*item.told):
             self._repeats.inc()
             return []
         key, outs = item.key, []
-        state = self._step.initial if key is None else states.get(key, self._step.initial)
+        state = self._step.initial if key is None else held.states[key]
         try:
             if self._deciding is not None or self._is_traced:
                 outs = self._decided(item, state)
@@ -189,7 +185,8 @@ class PartitionRunner(Generic[S]):
         except Exception as error:
             outs = [self._kept_aside(item.record, error, was_counted=True)]
         if key is not None and not is_counted(item.redriven):
-            changed[key] = states[key] = self._step.fold(state, item.event)
+            held.states[key] = self._step.fold(state, item.event)
+            changed.add(key)
         if item.redriven is not None:
             aside.count(item.redriven)
         return outs

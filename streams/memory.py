@@ -149,17 +149,19 @@ class MemoryViewStore:
     async def load_all(self, view: str, partition: int) -> Stored:
         return Stored(position=self._positions[view, partition], states=dict(self._states[view, partition]))
 
-    async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
+    async def save(
+        self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes], digest: str | None = None
+    ) -> str | None:
         at = (view, partition)
-        if self._positions[at] != expected:
-            return False
+        if self._positions[at] != expected or digest not in (None, self._digests[at]):
+            return None
         for key, state in changes.items():
             if key in self._states[at]:
                 self._digests[at] = toggled(self._digests[at], key, self._states[at][key])
             self._digests[at] = toggled(self._digests[at], key, state)
             self._states[at][key] = state
         self._positions[at] = position
-        return True
+        return self._digests[at]
 
     async def replace(self, view: str, partition: int, stored: Stored) -> bool:
         at = (view, partition)

@@ -162,11 +162,16 @@ class ViewStore(Protocol):
     async def load_all(self, view: str, partition: int) -> Stored:
         """Every key, read in one atomic step with the position."""
 
-    async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
+    async def save(
+        self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes], digest: str | None = None
+    ) -> str | None:
         """Write changed states, the position and the running digest in one atomic step.
 
+        Args:
+            digest: What the running digest must be, too; without it, the position alone is compared.
         Returns:
-            False, with nothing written, when the stored position is not `expected`: somebody else moved it.
+            The new running digest; None, with nothing written, when what is stored is not what was expected: somebody
+            else moved the position, or put other states there.
         """
 
     async def replace(self, view: str, partition: int, stored: Stored) -> bool:

@@ -16,23 +16,25 @@ from streams.ports import Standing, Stored
 from streams.view_digest import EMPTY, digest_of
 
 _SAVE = """
-if tonumber(redis.call('GET', KEYS[2]) or '0') ~= tonumber(ARGV[1]) then return 0 end
 local words, digest = {}, redis.call('GET', KEYS[3])
+if tonumber(redis.call('GET', KEYS[2]) or '0') ~= tonumber(ARGV[1]) then return false end
+if ARGV[3] ~= '' and ARGV[3] ~= digest then return false end
 for i = 1, 5 do words[i] = digest and tonumber(string.sub(digest, i * 8 - 7, i * 8), 16) or 0 end
 local function toggle(key, state)
   local item = redis.sha1hex(#key .. ':' .. key .. state)
   for i = 1, 5 do words[i] = bit.bxor(words[i], tonumber(string.sub(item, i * 8 - 7, i * 8), 16)) end
 end
-for i = 3, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   local before = redis.call('HGET', KEYS[1], ARGV[i])
   if before then toggle(ARGV[i], before) end
   toggle(ARGV[i], ARGV[i + 1])
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 end
 for i = 1, 5 do words[i] = bit.tohex(words[i]) end
-redis.call('SET', KEYS[3], table.concat(words))
+digest = table.concat(words)
+redis.call('SET', KEYS[3], digest)
 redis.call('SET', KEYS[2], ARGV[2])
-return 1
+return digest
 """
 _SWAP = """
 if tonumber(redis.call('GET', KEYS[2]) or '0') > tonumber(ARGV[1]) then return 0 end
@@ -84,11 +86,14 @@ class RedisViewStore:
             position, states = await pipe.execute()
         return Stored(position=int(position or 0), states={k.decode(): v for k, v in states.items()})
 
-    async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
+    async def save(
+        self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes], digest: str | None = None
+    ) -> str | None:
         pairs = [part for key in sorted(changes) for part in (key, changes[key])]
         keys = (self._states_key(view, partition), self._position_key(view, partition), self._digest_key(view, partition))
         async with _Translated():
-            return bool(await self._redis.eval(_SAVE, len(keys), *keys, expected, position, *pairs))
+            answer = await self._redis.eval(_SAVE, len(keys), *keys, expected, position, digest or "", *pairs)
+            return None if answer is None else answer.decode()
 
     async def replace(self, view: str, partition: int, stored: Stored) -> bool:
         live = self._states_key(view, partition)

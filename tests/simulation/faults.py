@@ -149,19 +149,21 @@ class FaultyViewStore:
         await self._trouble()
         return await self._store.load_all(view, partition)
 
-    async def save(self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes]) -> bool:
+    async def save(
+        self, view: str, partition: int, *, expected: int, position: int, changes: Mapping[str, bytes], digest: str | None = None
+    ) -> str | None:
         await self._life.weather.delay()
         await self._trouble()
         await self._life.risk()
         if self._plant == "no_comparing":
-            expected = (await self._store.load(view, partition, ())).position
+            expected, digest = (await self._store.load(view, partition, ())).position, None
         if self._plant == "two_steps":
-            if not await self._store.save(view, partition, expected=expected, position=position, changes={}):
-                return False
+            if not await self._store.save(view, partition, expected=expected, position=position, changes={}, digest=digest):
+                return None
             await self._life.risk()
-            expected = position
-        done = await self._store.save(view, partition, expected=expected, position=position, changes=changes)
-        if done:
+            expected, digest = position, None
+        done = await self._store.save(view, partition, expected=expected, position=position, changes=changes, digest=digest)
+        if done is not None:
             self._watch.moved(view, partition, position)
         await self._life.risk()
         await self._trouble()

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from schemas.errors import ConsistencyError, ContractError
 from schemas.events import FrameAccepted
 from streams.memory import MemoryLog, MemoryViewStore
 from streams.partitioning import partition_of
+from streams.ports import Stored
 from streams.records import HEADERS_ROOM_BYTES, LONGEST_RECORD_BYTES, Outgoing, Record
 from tests.given import AT_US, accepted, captured
 from tests.simulation import virtual_time
@@ -287,6 +289,39 @@ def test_a_state_of_another_version_stops_the_partition_and_says_what_to_do() ->
         (failure,) = bench.failures
         assert isinstance(failure, ConsistencyError)
         assert failure.do
+
+    on_bench(test)
+
+
+def test_a_view_that_was_rebuilt_in_its_place_is_gone_on_from() -> None:
+    """What a runner still holds from its last save is not written over what a rebuild put there, at the same position."""
+
+    async def test() -> None:
+        bench = Bench()
+        await bench.give(*bench.captured(3))
+        assert await bench.counted() == 3
+        assert await bench.views.replace(VIEW.name, 0, Stored(position=3, states={"gate-1": b'{"total":100}'}))
+        await bench.give(*bench.captured(1))
+        await asyncio.sleep(3)
+        assert (await bench.views.load_all(VIEW.name, 0)).states["gate-1"] == b'{"total":101}'
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+def test_states_that_are_no_longer_held_are_loaded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few states are held of however many keys, each counts on from what is stored."""
+    monkeypatch.setattr("processors.kept._STATES_HELD", 2)
+
+    async def test() -> None:
+        bench = Bench(batch=3)
+        devices = [f"gate-{n * n % 7}" for n in range(1, 40)]
+        for device in devices:
+            await bench.give(*bench.captured(1, device=device))
+        await bench.counted()
+        stored = (await bench.views.load_all(VIEW.name, 0)).states
+        assert {d: json.loads(stored[d])["total"] for d in set(devices)} == Counter(devices)
+        await bench.runner.stop()
 
     on_bench(test)
 
