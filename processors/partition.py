@@ -117,12 +117,13 @@ class PartitionRunner(Generic[S]):
             raise
 
     async def _look_at_what_is_stored(self) -> None:
-        """Catch up a store that forgot; an owner to whom nothing has come yet knows from the group how far others had come."""
+        """Catch up a store that forgot, or that somebody brought up to date in part; the group knows how far others had come."""
         stored = await self._ports.views.load(self._step.name, self._partition, ())
-        if stored.position == 0 and self._committed is not None:
+        if stored.position == self._reached and stored.position > 0:
+            return
+        if self._committed is not None:
             self._reached = max(self._reached, await asyncio.to_thread(self._committed))
-        if stored.position != self._reached:
-            await self._kept.load((), self._reached)
+        self._reached = (await self._kept.load((), self._reached)).position
 
     @staticmethod
     def _follows(head: Item, item: Item) -> bool:

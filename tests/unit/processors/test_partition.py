@@ -249,12 +249,16 @@ def test_a_flushed_view_comes_back_without_a_new_record() -> None:
     on_bench(test)
 
 
-def test_a_flushed_view_comes_back_to_an_owner_who_never_got_a_record() -> None:
-    """The store forgot, the partition went to a new owner, and nothing comes: its position is as it was."""
+@pytest.mark.parametrize("in_part", [0, 2])
+def test_a_flushed_view_comes_back_to_an_owner_who_never_got_a_record(in_part: int) -> None:
+    """The store forgot, perhaps somebody built it in part and went, the partition has a new owner, and nothing comes."""
 
     async def test() -> None:
         bench = Bench(committed=lambda: 3)
         bench.captured(3)
+        if in_part:
+            stored = Stored(position=in_part, states={"gate-1": b'{"total":%d}' % in_part})
+            assert await bench.views.replace(VIEW.name, 0, stored)
         await asyncio.sleep(20)
         assert (await bench.views.standing(VIEW.name, 0)).position == 3
         assert await bench.counted() == 3
