@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 UV := 0.13.9
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-packages up down lint unit simulate chaos test-long reinfer-rates bench bench-hops bench-replay bench-releases bench-rollouts lock proto clean
+.PHONY: demo test test-packages up down lint unit simulate chaos test-long reinfer-rates bench bench-hops bench-spike bench-replay bench-releases bench-rollouts lock proto clean
 
 demo: $(READY)
 	$(BIN)/hindsight up
@@ -71,13 +71,17 @@ lock:
 proto: $(READY)
 	$(BIN)/python -m streams.grpc_gateway.generate
 
-bench: bench-hops bench-replay bench-releases bench-rollouts
+bench: bench-hops bench-spike bench-replay bench-releases bench-rollouts
 
 # A view beside Quix Streams and a loop by hand, which have an environment of their own; writes docs/reference/view-speed.*
 bench-hops: $(READY)
 	@[ -x .venv-rivals/bin/python ] || $(PYTHON) -m venv .venv-rivals
 	$(BIN)/uv pip install -q --python .venv-rivals/bin/python -r tests/benchmarks/hops/rivals.txt
 	$(BIN)/python -m tests.benchmarks.view_hop --rivals .venv-rivals/bin/python
+
+# Ten times the load for a while, and a second worker; about two minutes; writes docs/reference/spike.*
+bench-spike: $(READY)
+	$(BIN)/python -m tests.benchmarks.spike
 
 # About half an hour; writes docs/reference/replay-speed.*
 bench-replay: $(READY)
