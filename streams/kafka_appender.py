@@ -37,7 +37,7 @@ class KafkaAppender:
         bootstrap_servers: str,
         namespace: Namespace = Namespace(),
         *,
-        linger_ms: float = 2,
+        linger_ms: float = 0.5,
         client: Mapping[str, str] | None = None,
     ) -> None:
         self._namespace = namespace

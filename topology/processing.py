@@ -27,7 +27,8 @@ from processors.views.catalogue import VIEWS
 from processors.views.step import ViewStep
 from schemas.catalogue import CANDIDATES, INFERENCES
 from schemas.types import FrameRef
-from streams.ports import Inference
+from streams.ports import BlobStore, Inference
+from streams.recent_blobs import RecentBlobs
 from streams.records import system_clock
 from topology.agents import FaustLimits, Group
 from topology.settings import Settings
@@ -40,16 +41,25 @@ def groups(
     settings: Settings, names: tuple[str, ...], using: Clients, *, follower: ReleaseFollower | None, inference: Inference | None
 ) -> tuple[Group, ...]:
     """The named processors, ready to be bound."""
-    return tuple(_group(settings, name, using, follower, inference) for name in names)
+    # With the reason in the error when one is gone; and assess, infer and shadow read each frame one after the other.
+    blobs = RecentBlobs(TellingBlobs(using.blobs, using.log, using.schemas, using.blobs.expiry_rules))
+    return tuple(_group(settings, name, using, blobs, follower, inference) for name in names)
 
 
-def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollower | None, inference: Inference | None) -> Group:
+def _group(
+    settings: Settings,
+    name: str,
+    using: Clients,
+    blobs: BlobStore,
+    follower: ReleaseFollower | None,
+    inference: Inference | None,
+) -> Group:
     worker = settings.worker
     window, batch = worker.window_per_partition, worker.batch_records
     match name:
         case "assess":
             step = AssessStep(
-                _telling(using),
+                blobs,
                 limits=Limits(),
                 max_bytes=settings.gateway.max_message_bytes,
                 max_pixels=settings.http.max_pixels,
@@ -58,7 +68,7 @@ def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollo
         case "infer":
             assert follower is not None, "infer is never built without a follower"
             assert inference is not None, "infer is never built without a client"
-            return Group(name=name, steps=(_infer(settings, using, follower, inference),), window=window, batch=batch)
+            return Group(name=name, steps=(_infer(settings, blobs, follower, inference),), window=window, batch=batch)
         case "derive":
             return Group(name=name, steps=(DeriveStep(load_rules(settings.pipeline.rules)),), window=batch, batch=batch)
         case "release":
@@ -67,7 +77,7 @@ def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollo
         case "shadow":
             assert follower is not None, "shadow is never built without a follower"
             assert inference is not None, "shadow is never built without a client"
-            return Group(name=name, steps=(_shadow(settings, using, follower, inference),), window=window, batch=batch)
+            return Group(name=name, steps=(_shadow(settings, blobs, follower, inference),), window=window, batch=batch)
         case "rollout":
             return Group(name=name, steps=_rollout(settings), window=batch, batch=batch)
         case "erase":
@@ -84,12 +94,12 @@ def _group(settings: Settings, name: str, using: Clients, follower: ReleaseFollo
             raise AssertionError(f"{name} is checked against PROCESSORS before")
 
 
-def _infer(settings: Settings, using: Clients, follower: ReleaseFollower, inference: Inference) -> InferStep:
+def _infer(settings: Settings, blobs: BlobStore, follower: ReleaseFollower, inference: Inference) -> InferStep:
     return InferStep(
         pipeline=settings.pipeline.name,
         route=router(follower),
         inference=inference,
-        blobs=_telling(using),
+        blobs=blobs,
         clock=system_clock,
         retries=Retries(
             attempts_max=settings.worker.attempts,
@@ -101,12 +111,12 @@ def _infer(settings: Settings, using: Clients, follower: ReleaseFollower, infere
     )
 
 
-def _shadow(settings: Settings, using: Clients, follower: ReleaseFollower, inference: Inference) -> ShadowStep:
+def _shadow(settings: Settings, blobs: BlobStore, follower: ReleaseFollower, inference: Inference) -> ShadowStep:
     return ShadowStep(
         rules=load_rules(settings.pipeline.rules),
         route=on_trial(follower),
         inference=inference,
-        blobs=_telling(using),
+        blobs=blobs,
         clock=system_clock,
         concurrency=max(1, settings.worker.concurrent_calls // 2),
     )
@@ -131,11 +141,6 @@ def on_trial(follower: ReleaseFollower) -> Callable[[str], Route | None]:
         return _route(reads_beside(state, state.rollout), offset, None)
 
     return route
-
-
-def _telling(using: Clients) -> TellingBlobs:
-    """The blobs, with the reason in the error when one is gone."""
-    return TellingBlobs(using.blobs, using.log, using.schemas, using.blobs.expiry_rules)
 
 
 def router(follower: ReleaseFollower) -> Callable[[FrameRef], Route]:

@@ -190,9 +190,9 @@ def page(found: Json) -> str:
         "# A spike of ten times the load",
         "",
         f"Measured {found['made_at']} on {machine['cores']} cores ({machine['processor']}), Python {machine['python']}, "
-        f"with a load of {machine['load_average_1m']} from other work. Real Kafka, registry, Redis, S3, Triton and workers on "
-        f"the same machine. The model is a stand-in that answers after {found['delay_ms']:g} ms, as a card elsewhere does; a worker "
-        f"has at most {found['calls']} calls in flight.",
+        f"with a load of {machine['load_average_1m']} from other work. Real Kafka, registry, Redis, S3, Triton and workers "
+        f"on the same machine. The model is a stand-in that answers after {found['delay_ms']:g} ms, as a card elsewhere does; a "
+        f"worker has at most {found['calls']} calls in flight.",
         "",
         f"{found['rate']:g} frames a second, then ten times as many, then {found['rate']:g} again. A second worker was asked for "
         f"{marks['second worker asked for'] - marks['spike']:.0f} s into the spike.",

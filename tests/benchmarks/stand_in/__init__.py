@@ -8,9 +8,11 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from streams.names import Namespace
+from streams.publishing import IncomingFrame
 from tests.conftest import SERVERS
 from tests.e2e.deployment import CHECKOUT, Deployment
 from topology.stack.local import LocalStack
@@ -38,6 +40,11 @@ class StandIn(Deployment):
     def environment(self) -> dict[str, str]:
         pipeline = {"HINDSIGHT_PIPELINE__NAME": PIPELINE, "HINDSIGHT_PIPELINE__RULES": "stand_in_rules"}
         return {**super().environment(), "PYTHONPATH": f"{HERE}:{CHECKOUT}", **pipeline, **self._variables}
+
+    def next_frame(self, device: str, passage: int = 0) -> IncomingFrame:
+        """As cameras do it, no two frames are alike: what is stored by its content is stored and read for each."""
+        frame = super().next_frame(device, passage)
+        return replace(frame, image=frame.image + f"{device} {frame.sequence}".encode())
 
     def release(self, delay_ms: float) -> None:
         """Register a release whose model takes so long, and put it in force; a worker must be at work."""
