@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := 0.13.9
 READY := $(VENV)/.ready
+RIVALS := .venv-rivals/bin/python
 
-.PHONY: demo test test-packages up down lint unit simulate chaos test-long reinfer-rates bench bench-hops bench-spike bench-replay bench-releases bench-rollouts lock proto clean
+.PHONY: demo test test-packages up down lint unit simulate chaos test-long reinfer-rates bench bench-hops bench-null bench-engine bench-spike bench-replay bench-releases bench-rollouts lock proto clean
 
 demo: $(READY)
 	$(BIN)/hindsight up
@@ -62,6 +63,8 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock || $(BIN)/python -m pip install -q --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# Compiled once: every program that starts would do it again where Python may not write beside its sources.
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib schemas streams processors topology triton_models >/dev/null 2>&1 || true
 	@touch $@
 
 lock:
@@ -71,13 +74,24 @@ lock:
 proto: $(READY)
 	$(BIN)/python -m streams.grpc_gateway.generate
 
-bench: bench-hops bench-spike bench-replay bench-releases bench-rollouts
+bench: bench-hops bench-null bench-engine bench-spike bench-replay bench-releases bench-rollouts
 
 # A view beside Quix Streams and a loop by hand, which have an environment of their own; writes docs/reference/view-speed.*
-bench-hops: $(READY)
-	@[ -x .venv-rivals/bin/python ] || $(PYTHON) -m venv .venv-rivals
-	$(BIN)/uv pip install -q --python .venv-rivals/bin/python -r tests/benchmarks/hops/rivals.txt
-	$(BIN)/python -m tests.benchmarks.view_hop --rivals .venv-rivals/bin/python
+bench-hops: $(RIVALS)
+	$(BIN)/python -m tests.benchmarks.view_hop --rivals $(RIVALS)
+
+# What a frame costs in one processor when the model does nothing, beside the same job on other frameworks; about ten minutes.
+bench-null: $(RIVALS)
+	$(BIN)/python -m tests.benchmarks.null_model --rivals $(RIVALS)
+
+$(RIVALS): tests/benchmarks/rivals.txt $(READY)
+	@[ -x $(RIVALS) ] || $(PYTHON) -m venv .venv-rivals
+	$(BIN)/uv pip install -q --python $(RIVALS) -r tests/benchmarks/rivals.txt
+	@touch $(RIVALS)
+
+# The whole way of a frame beside its real models, called directly; about eight minutes; writes docs/reference/engine-overhead.*
+bench-engine: $(READY)
+	$(BIN)/python -m tests.benchmarks.engine_overhead
 
 # Ten times the load for a while, and a second worker; about two minutes; writes docs/reference/spike.*
 bench-spike: $(READY)
