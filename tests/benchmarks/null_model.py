@@ -202,7 +202,8 @@ def page(found: Json) -> str:
         "Accepted frames on Kafka in, an identity model on Triton by gRPC, the event that follows on Kafka out, offsets "
         "committed after the broker's acknowledgement: at least once for all. At most "
         f"{found['calls']} calls in flight; Quix Streams calls a function for one record after another. The others leave out "
-        "what a processor does beside: the release in force from the log, pins, retries, traces, repeats told from news, dead letters. In turns; medians, least and most.",
+        "what a processor does beside: the release in force from the log, pins, retries, traces, repeats told from news, dead "
+        "letters. In turns; medians, least and most.",
         "",
         '<img src="null-model.svg" width="720" alt="Milliseconds of CPU for a frame against the number of frames.">',
         "",
