@@ -221,6 +221,8 @@ class KeptStates(Generic[S]):
         found = [(*(self._event_or_none(r) or (None, None)), r) for r in records]
         keys = tuple(sorted({k for _, k, _ in found if k is not None}))
         stored = await self._ports.views.load(name, self._partition, (*keys, *self._beside))
+        if stored.position != position:
+            return  # somebody else caught it up meanwhile, in part or whole
         states, seen = self.unpack(stored, keys)
         aside = self.aside(stored)
         aside.begin_at(start if start > position else 0)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from processors.dead_letters import PREFIX
+from processors.kept import KeptStates
 from processors.partition import PartitionRunner
 from processors.repeats import SOURCES_KEY
 from processors.step import NOTHING, Cause, Ports, Prepared
@@ -425,3 +426,42 @@ def test_of_a_record_longer_than_any_topic_takes_length_and_digest_are_kept() ->
         await bench.runner.stop()
 
     on_bench(test)
+
+
+class CaughtUpMeanwhile(MemoryViewStore):
+    """While somebody catches it up, another one does, and then everything is lost again."""
+
+    def __init__(self, by_another: Stored) -> None:
+        super().__init__()
+        self._by_another: Stored | None = by_another
+
+    async def load(self, view: str, partition: int, keys: tuple[str, ...]) -> Stored:
+        if self._by_another is None or not keys or set(keys) <= {SOURCES_KEY}:
+            return await super().load(view, partition, keys)
+        await self.replace(view, partition, self._by_another)
+        self._by_another = None
+        found = await super().load(view, partition, keys)
+        self.forget()
+        return found
+
+
+def test_states_that_another_caught_up_are_not_taken_for_those_to_begin_with() -> None:
+    """What is folded again begins with what is stored at the position that it is stored on, however often that changes."""
+
+    async def test() -> None:
+        bench = Bench()
+        bench.captured(3)
+        views = CaughtUpMeanwhile(await _counted_by_another(bench, 3))
+        ports: Ports[Any] = Ports(log=bench.log, appender=bench.log, views=views, schemas=bench.schemas, clock=lambda: AT_US)
+        await KeptStates(ViewStep(VIEW), ports, 0).load((), 3)
+        assert (await check(VIEW, bench.log, views, bench.schemas, 0)).equal
+        await bench.runner.stop()
+
+    on_bench(test)
+
+
+async def _counted_by_another(bench: Bench, position: int) -> Stored:
+    other = MemoryViewStore()
+    ports: Ports[Any] = Ports(log=bench.log, appender=bench.log, views=other, schemas=bench.schemas, clock=lambda: AT_US)
+    await KeptStates(ViewStep(VIEW), ports, 0).load((), position)
+    return await other.load_all(VIEW.name, 0)
