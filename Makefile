@@ -7,7 +7,7 @@ UV := 0.13.9
 READY := $(VENV)/.ready
 RIVALS := .venv-rivals/bin/python
 
-.PHONY: demo test test-packages up down lint unit simulate chaos test-long reinfer-rates bench bench-hops bench-null bench-engine bench-spike bench-replay bench-releases bench-rollouts bench-capacity lock proto clean
+.PHONY: demo test test-packages up down lint unit simulate chaos test-long reinfer-rates bench bench-hops bench-ingest bench-null bench-engine bench-spike bench-replay bench-releases bench-rollouts bench-capacity lock proto clean
 
 demo: $(READY)
 	$(BIN)/hindsight up
@@ -74,7 +74,7 @@ lock:
 proto: $(READY)
 	$(BIN)/python -m streams.grpc_gateway.generate
 
-bench: bench-hops bench-null bench-engine bench-spike bench-replay bench-releases bench-rollouts bench-capacity
+bench: bench-hops bench-ingest bench-null bench-engine bench-spike bench-replay bench-releases bench-rollouts bench-capacity
 
 # A view beside Quix Streams and a loop by hand, which have an environment of their own; writes docs/reference/view-speed.*
 bench-hops: $(RIVALS)
@@ -100,6 +100,10 @@ bench-spike: $(READY)
 # What 10,000 frames a second would take, from what a frame costs here; about three minutes; writes docs/reference/capacity.*
 bench-capacity: $(READY)
 	$(BIN)/python -m tests.benchmarks.capacity
+
+# Frames a second to safety through the gateway, and its memory without a broker; about five minutes; writes docs/reference/ingest-speed.*
+bench-ingest: $(READY)
+	$(BIN)/python -m tests.benchmarks.ingest
 
 # About half an hour; writes docs/reference/replay-speed.*
 bench-replay: $(READY)
