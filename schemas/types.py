@@ -10,6 +10,15 @@ DeviceId = NewType("DeviceId", str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A stretch of an object that holds the bytes of several blobs. Avro: hindsight.types.Stretch."""
+
+    object: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlobRef:
     """Where bytes are kept, by content: a claim check for the blob store. Avro: hindsight.types.BlobRef."""
 
@@ -17,6 +26,7 @@ class BlobRef:
     size_bytes: int
     media_type: str
     key_id: str | None = None
+    segment: Stretch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 sha256/<aa>/<sha256>             bytes as they are
 enc/<key_id>/<sha256>            a device's bytes, encrypted; the digest is of the plain bytes
+segments/<day>/<id>              the bytes of many frames, one after another, each plain or encrypted under its own key
 keys/<device>/<day>/<id>         a data key, in a bucket of its own; a blob's `key_id` adds the microsecond of the day
 """
 
@@ -11,14 +12,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from schemas.errors import ContractError, DigestError
-from schemas.types import BlobRef
+from schemas.types import BlobRef, Stretch
 from streams.admission import is_name
 from streams.key_tree import DAY_US
 
-PLAIN, SEALED, KEYS = "sha256/", "enc/", "keys/"
+PLAIN, SEALED, SEGMENTS, KEYS = "sha256/", "enc/", "segments/", "keys/"
+AROUND_SEALED_BYTES = 1 + 12 + 16
+"""What encrypting adds: version, nonce, tag."""
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _DATA_KEY = re.compile(r"[A-Za-z0-9~][A-Za-z0-9._:-]{0,127}/\d{4}-\d\d-\d\d/[0-9a-f]{32}", re.ASCII)
+_SEGMENT = re.compile(rf"{SEGMENTS}\d{{4}}-\d\d-\d\d/[0-9a-f]{{32}}", re.ASCII)
 _LEAF = re.compile(r"\d{1,11}", re.ASCII)
+_OFFSET_MAX = 2**40
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -43,12 +48,19 @@ def object_name(sha256: str) -> str:
 
 def name_of(ref: BlobRef) -> str:
     """The object that holds a reference's bytes."""
-    return object_name(ref.sha256) if ref.key_id is None else f"{SEALED}{ref.key_id}/{ref.sha256}"
+    if ref.segment is not None:
+        return ref.segment.object
+    return object_name(ref.sha256) if ref.key_id is None else sealed_as(ref)
+
+
+def sealed_as(ref: BlobRef) -> str:
+    """The name that encrypted bytes are bound to, wherever they lie."""
+    return f"{SEALED}{ref.key_id}/{ref.sha256}"
 
 
 def as_plain(ref: BlobRef) -> BlobRef:
-    """The reference to the same bytes, not encrypted."""
-    return replace(ref, key_id=None)
+    """The reference to the same bytes in an object of their own, not encrypted."""
+    return replace(ref, key_id=None, segment=None)
 
 
 def hold_name(ref: BlobRef) -> None:
@@ -59,6 +71,29 @@ def hold_name(ref: BlobRef) -> None:
     """
     if not _SHA256.fullmatch(ref.sha256):
         raise DigestError(f"{ref.sha256[:80]!r} is not a sha256 of 64 lower-case hex digits")
+
+
+def segment_name(at_s: float, drawn: bytes) -> str:
+    """A new segment's name.
+
+    Args:
+        at_s: Seconds since the epoch.
+        drawn: 16 random bytes.
+    """
+    return f"{SEGMENTS}{(_EPOCH + timedelta(seconds=at_s)).date()}/{drawn.hex()}"
+
+
+def hold_segment(ref: BlobRef) -> Stretch:
+    """The stretch that a reference names, which anybody may have written.
+
+    Raises:
+        DigestError: it is none, or has another length than the bytes.
+    """
+    found, around = ref.segment, 0 if ref.key_id is None else AROUND_SEALED_BYTES
+    is_one = found is not None and _SEGMENT.fullmatch(found.object) and 0 <= found.offset <= _OFFSET_MAX
+    if found is None or not is_one or found.length != ref.size_bytes + around or found.length <= 0:
+        raise DigestError(f"{str(found)[:160]} is not a stretch of a segment with the {ref.size_bytes} bytes of {ref.sha256}")
+    return found
 
 
 def verify(content: bytes, ref: BlobRef) -> None:

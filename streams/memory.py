@@ -114,8 +114,9 @@ class MemoryObjects:
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
 
-    def read(self, name: str, most_bytes: int) -> bytes | None:
-        return None if name not in self.contents else self.contents[name][:most_bytes]
+    def read(self, name: str, most_bytes: int, *, start: int | None = None) -> bytes | None:
+        begin = start or 0
+        return None if name not in self.contents else self.contents[name][begin : begin + most_bytes]
 
     def write(self, name: str, content: bytes, media_type: str) -> None:
         self.contents[name] = content

@@ -16,6 +16,7 @@ from schemas.errors import BlobStoreUnavailableError
 from streams.ports import ExpiryRule
 
 _GONE = {"NoSuchKey", "NoSuchBucket", "NoSuchObject"}
+_BEHIND_THE_END = "InvalidRange"
 _VERSIONS_KEPT = {"Enabled", "Suspended"}
 _NO_RULES = {"NoSuchLifecycleConfiguration", "NotImplemented", "NoSuchBucket"}
 
@@ -62,9 +63,17 @@ class S3Objects:
         except (MinioException, HTTPError) as error:
             raise _unavailable(error) from error
 
-    def read(self, name: str, most_bytes: int) -> bytes | None:
+    def read(self, name: str, most_bytes: int, *, start: int | None = None) -> bytes | None:
         with _Translated() as translated:
-            response = self._client.get_object(self.bucket, name)
+            try:
+                if start is None:
+                    response = self._client.get_object(self.bucket, name)
+                else:
+                    response = self._client.get_object(self.bucket, name, offset=start, length=most_bytes)
+            except S3Error as error:
+                if error.code != _BEHIND_THE_END:
+                    raise
+                return b""
             try:
                 content: bytes = response.read(most_bytes)
             finally:

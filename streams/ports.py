@@ -3,7 +3,7 @@
 One contract suite in `tests/contract` holds the adapters and the twins to the same promises.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,6 +103,13 @@ class Erasing(Removing, Protocol):
             BlobStoreUnavailableError: the store does not answer; it may be done in part.
         """
 
+    def wipe(self, refs: Iterable[BlobRef]) -> None:
+        """`discard` for several references into segments, each segment written once.
+
+        Raises:
+            DigestError, BlobStoreUnavailableError: as `discard`; it may be done in part.
+        """
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpiryRule:
@@ -116,8 +123,9 @@ class ExpiryRule:
 class Objects(Protocol):
     """Bytes by name. All calls raise BlobStoreUnavailableError when the store does not answer."""
 
-    def read(self, name: str, most_bytes: int) -> bytes | None:
-        """The object, cut off after `most_bytes`; None when there is none."""
+    def read(self, name: str, most_bytes: int, *, start: int | None = None) -> bytes | None:
+        """The object, from `start` on if it is given, cut off after `most_bytes`; None when there is none. Nothing lies behind
+        its end."""
 
     def write(self, name: str, content: bytes, media_type: str) -> None:
         """Store an object; what had the name before is gone for good."""

@@ -16,6 +16,7 @@ from schemas.codec import Schemas, encode
 from schemas.envelope import envelope_of, to_headers
 from schemas.events import FrameCaptured, FrameRefused, FramesDropped
 from schemas.types import BlobRef, DeviceId, FrameRef
+from streams.packing import Packer
 from streams.ports import Appender, BlobScope, BlobStore
 from streams.records import Clock, Outgoing, Position
 
@@ -51,6 +52,7 @@ class FramePublisher:
     Args:
         channel: How they came in: grpc, http or sdk.
         threads: Where blocking calls to the blob store run.
+        packer: Puts small frames together into segments; without one, each is an object.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class FramePublisher:
         clock: Clock,
         channel: str,
         threads: Executor | None = None,
+        packer: Packer | None = None,
     ) -> None:
         self._appender = appender
         self._blobs = blobs
@@ -69,6 +72,7 @@ class FramePublisher:
         self._clock = clock
         self._channel = channel
         self._threads = threads
+        self._packer = packer
 
     async def store(self, frame: IncomingFrame) -> FrameRef:
         """Put the image into the blob store; the first half of `publish`, which may run for several frames at once.
@@ -77,6 +81,8 @@ class FramePublisher:
             BlobStoreUnavailableError: it is not stored.
         """
         scope = BlobScope(device_id=frame.device_id, captured_at_us=frame.captured_at_us)
+        if self._packer is not None:
+            return frame_ref(frame, await self._packer.put(frame.image, frame.media_type, scope=scope))
         put = partial(self._blobs.put, frame.image, frame.media_type, scope=scope)
         return frame_ref(frame, await asyncio.get_running_loop().run_in_executor(self._threads, put))
 

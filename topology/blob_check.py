@@ -43,7 +43,7 @@ def check_blobs(
     Raises:
         BlobStoreUnavailableError: the store does not answer.
     """
-    plain, sealed = set(blobs.names()), set(blobs.sealed_names())
+    plain, sealed, segments = set(blobs.names()), set(blobs.sealed_names()), set(blobs.segment_names())
     orders = Orders(log, schemas)
     done = tuple(o for o in orders.all() if o.erased_at_us is not None)
     refs, staying = _referenced(log, schemas, done)
@@ -53,8 +53,12 @@ def check_blobs(
         progress()
         # Plain bytes that a frame which stays names too were not the order's to remove.
         order = None if ref.key_id is None and ref in staying else found
-        there = ref.sha256 in plain if ref.key_id is None else (ref.key_id, ref.sha256) in sealed or ref.sha256 in plain
-        trouble = _trouble(blobs, ref, read=read) if there and (read or ref.key_id is not None) else ""
+        if ref.segment is not None:
+            there = ref.segment.object in segments or ref.sha256 in plain
+        else:
+            there = ref.sha256 in plain or (ref.key_id is not None and (ref.key_id, ref.sha256) in sealed)
+        is_asked = read or ref.key_id is not None or ref.segment is not None
+        trouble = _trouble(blobs, ref, read=read) if there and is_asked else ""
         is_gone = not there or trouble == "gone"
         if order is not None and is_gone:
             erased[order.order_id] = erased.get(order.order_id, 0) + 1
@@ -72,7 +76,9 @@ def check_blobs(
         changed=tuple(sorted(changed)),
         erased=dict(sorted(erased.items())),
         not_erased=tuple(sorted(not_erased)),
-        unreferenced=len(plain - named - _of_snapshots(log, blobs, schemas)) + len(sealed - {(r.key_id, r.sha256) for r in refs}),
+        unreferenced=len(plain - named - _of_snapshots(log, blobs, schemas))
+        + len(sealed - {(r.key_id, r.sha256) for r in refs})
+        + len(segments - {r.segment.object for r in refs if r.segment is not None}),
     )
 
 

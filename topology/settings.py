@@ -266,12 +266,14 @@ class BlobSettings(Group):
     """Where image bytes lie, and whether devices' frames are encrypted there, each device and day under a key of its own.
 
     `master_key` (32 bytes in base64) wraps those keys, and lies nowhere else: without it nothing encrypted can be read.
+    Frames of up to `pack_up_to_bytes` that come at the same time share an object; 0 gives each its own.
     """
 
     bucket: BucketName = "hindsight-blobs"
     encrypt: Literal["off", "per_device_day"] = "off"
     master_key: SecretStr = SecretStr("")
     keys_bucket: BucketName = "hindsight-keys"
+    pack_up_to_bytes: Annotated[int, Field(ge=0, le=2**20)] = 0
 
     @model_validator(mode="after")
     def _key_fits(self) -> Self:

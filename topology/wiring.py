@@ -146,15 +146,19 @@ def make_buckets(settings: Settings) -> None:
 def publisher(settings: Settings, *, to: "KafkaAppender", channel: str) -> "FramePublisher":
     from concurrent.futures import ThreadPoolExecutor
 
+    from streams.packing import Packer
     from streams.publishing import FramePublisher
 
+    blobs, most = blob_store(settings), settings.blobs.pack_up_to_bytes
+    threads = ThreadPoolExecutor(_BLOB_THREADS, thread_name_prefix="blobs")
     return FramePublisher(
         appender=to,
-        blobs=blob_store(settings),
+        blobs=blobs,
         schemas=schemas(settings),
         clock=system_clock,
         channel=channel,
-        threads=ThreadPoolExecutor(_BLOB_THREADS, thread_name_prefix="blobs"),
+        threads=threads,
+        packer=Packer(blobs, frame_bytes_max=most, threads=threads) if most else None,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from schemas.types import BlobRef
+from schemas.types import BlobRef, Stretch
 
 _TABLES = """
 PRAGMA journal_mode = OFF;
@@ -21,7 +21,8 @@ CREATE TABLE records (
   topic TEXT, partition INTEGER, offset INTEGER, done INTEGER, PRIMARY KEY (topic, partition, offset)
 ) WITHOUT ROWID;
 CREATE TABLE blobs (
-  sha256 BLOB, size_bytes INTEGER, key_id TEXT, PRIMARY KEY (sha256, size_bytes, key_id)
+  sha256 BLOB, size_bytes INTEGER, key_id TEXT, segment TEXT, start INTEGER, length INTEGER,
+  PRIMARY KEY (sha256, size_bytes, key_id, segment, start, length)
 ) WITHOUT ROWID;
 CREATE TABLE schemas (id INTEGER PRIMARY KEY);
 """
@@ -87,17 +88,17 @@ class Wanted:
     def add_blob(self, ref: BlobRef) -> None:
         """A reference that names a digest."""
         size_bytes = max(-1, min(ref.size_bytes, _MOST_INTEGER))
-        self._found.execute(
-            "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (bytes.fromhex(ref.sha256), size_bytes, ref.key_id or "")
-        )
+        where = ref.segment or Stretch(object="", offset=0, length=0)
+        start, length = (max(-1, min(number, _MOST_INTEGER)) for number in (where.offset, where.length))
+        row = (bytes.fromhex(ref.sha256), size_bytes, ref.key_id or "", where.object, start, length)
+        self._found.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def blobs(self) -> Iterator[tuple[str, tuple[BlobRef, ...]]]:
-        """Every blob by digest, ascending, with the references that name it: under several keys when several frames have the
-        same bytes, of several sizes when somebody made a mistake."""
-        rows = self._found.execute("SELECT sha256, size_bytes, key_id FROM blobs ORDER BY sha256, size_bytes, key_id")
+        """Every blob by digest, ascending, with the references that name it: under several keys or in several places when
+        several frames have the same bytes, of several sizes when somebody made a mistake."""
+        rows = self._found.execute("SELECT * FROM blobs ORDER BY sha256, size_bytes, key_id, segment, start, length")
         for sha256, of_one in groupby(rows, key=itemgetter(0)):
-            name = sha256.hex()
-            yield name, tuple(BlobRef(sha256=name, size_bytes=s, media_type=_ANY, key_id=k or None) for _, s, k in of_one)
+            yield sha256.hex(), tuple(_ref(*row) for row in of_one)
 
     def blobs_count(self) -> int:
         (count,) = self._found.execute("SELECT count(DISTINCT sha256) FROM blobs").fetchone()
@@ -114,6 +115,11 @@ class Wanted:
         """Every schema id, ascending."""
         for (schema_id,) in self._found.execute("SELECT id FROM schemas ORDER BY id"):
             yield schema_id
+
+
+def _ref(sha256: bytes, size_bytes: int, key_id: str, segment: str, start: int, length: int) -> BlobRef:
+    where = Stretch(object=segment, offset=start, length=length) if segment else None
+    return BlobRef(sha256=sha256.hex(), size_bytes=size_bytes, media_type=_ANY, key_id=key_id or None, segment=where)
 
 
 def _runs(offsets: Iterator[int]) -> Iterator[tuple[int, int]]:

@@ -88,8 +88,11 @@ class EraseStep:
         # What the log says of it is read before: a key that is gone lists nothing.
         ends = ends_of(self._log, FRAMES)
         counts, digest = digest_of_list(derived_from(self._log, self._schemas, span))
-        frames = {f.frame_id: f.blob for f in frames_of(self._log, self._schemas, span, stops=ends)}
-        blobs = set(frames.values())
+        frames: dict[str, BlobRef] = {}
+        blobs: set[BlobRef] = set()  # a frame that was sent again may lie in two places
+        for frame in frames_of(self._log, self._schemas, span, stops=ends):
+            frames[frame.frame_id] = frame.blob
+            blobs.add(frame.blob)
         key_ids = self._blobs.destroy_keys(span.device_id, span.from_us, span.to_us)
         named = {b.key_id.rpartition("/")[0] for b in blobs if b.key_id is not None and span.is_key_of(b)}
         kept = self._discard(span, blobs)
@@ -115,16 +118,20 @@ class EraseStep:
         """
         own = {ref for ref in blobs if ref.key_id is not None and span.is_key_of(ref)}
         for ref in own:
-            self._each(ref)
+            if ref.segment is None:  # in a segment it is worth nothing without its key, and lies among what stays
+                self._each(ref)
         others = {named_as(ref): ref for ref in {*map(as_plain, blobs), *(blobs - own)} if self._is_there(ref)}
         kept = named_elsewhere(self._log, self._schemas, span, set(others))
-        for name, ref in others.items():
-            if name not in kept:
+        going = [ref for name, ref in others.items() if name not in kept]
+        if in_segments := [ref for ref in going if ref.segment is not None]:
+            self._blobs.wipe(in_segments)
+        for ref in going:
+            if ref.segment is None:
                 self._each(ref)
         left = [r.sha256 for r in blobs if not {named_as(r), named_as(as_plain(r))} & kept and self._is_there(r)]
         if left:
             raise BlobStoreUnavailableError(f"{len(left)} blobs can still be read, such as {left[0]}")
-        return {sha256 for _, sha256 in kept}
+        return {sha256 for _, sha256, _ in kept}
 
     def _each(self, ref: BlobRef) -> None:
         try:

@@ -14,7 +14,7 @@ from schemas.catalogue import ASSESSMENTS, CANDIDATES, DEAD_LETTERS, FRAMES, INF
 from schemas.codec import Schemas
 from schemas.envelope import header
 from schemas.events import FrameCaptured, QualityMeasured, SnapshotTaken
-from schemas.types import BlobRef, FrameRef
+from schemas.types import BlobRef, FrameRef, Stretch
 from streams.blob_names import moment_of
 from streams.events import events_of
 from streams.partitioning import partition_of
@@ -23,6 +23,7 @@ from streams.records import Record
 
 _DERIVED = (ASSESSMENTS, INFERENCES, CANDIDATES, RESULTS)
 Places = dict[str, set[tuple[int, int]]]
+Named = tuple[str, str, Stretch | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,19 +75,31 @@ def frames_of(log: EventLog, schemas: Schemas, span: Span, *, stops: tuple[int, 
     return (frame for _, frame in _located(log, schemas, span, stops))
 
 
-def named_as(blob: BlobRef) -> tuple[str, str]:
-    """By what the store tells blobs apart: the key, empty for a plain one, and the digest."""
-    return blob.key_id or "", blob.sha256
+def named_as(blob: BlobRef) -> Named:
+    """By what the store tells blobs apart: the key, empty for a plain one, the digest, and the place in a segment."""
+    return blob.key_id or "", blob.sha256, blob.segment
 
 
-def named_elsewhere(log: EventLog, schemas: Schemas, span: Span, names: set[tuple[str, str]]) -> set[tuple[str, str]]:
+def named_elsewhere(log: EventLog, schemas: Schemas, span: Span, names: set[Named]) -> set[Named]:
     """Those of these blobs, by `named_as`, that a frame outside the span names as well, whoever's it is."""
-    found: set[tuple[str, str]] = set()
+    found: set[Named] = set()
+    in_segments: dict[str, list[Named]] = {}
+    for name in names:
+        if name[2] is not None:
+            in_segments.setdefault(name[2].object, []).append(name)
     for partition in log.partitions(FRAMES) if names else ():
         for _, event in events_of(log, schemas, FRAMES, partition):
             if isinstance(event, FrameCaptured) and not span.holds(event.frame):
-                found |= {named_as(event.frame.blob)} & names
+                blob = event.frame.blob
+                found |= {named_as(blob)} & names
+                if blob.segment is not None:
+                    found |= {n for n in in_segments.get(blob.segment.object, ()) if _overlap(n[2], blob.segment)}
     return found
+
+
+def _overlap(one: Stretch | None, other: Stretch) -> bool:
+    """Only a mistake or a forger names a stretch that another frame's begins or ends in."""
+    return one is not None and one.offset < other.offset + other.length and other.offset < one.offset + one.length
 
 
 def derived_from(log: EventLog, schemas: Schemas, span: Span) -> Iterator[Affected]:

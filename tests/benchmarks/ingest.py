@@ -35,7 +35,7 @@ from topology.stack.local import LocalStack
 from topology.stack.ports import FREE_RANGE, choose
 
 Json = dict[str, Any]
-WAYS: dict[str, dict[str, str]] = {"gateway": {}}
+WAYS: dict[str, dict[str, str]] = {"gateway": {}, "gateway, segments": {"HINDSIGHT_BLOBS__PACK_UP_TO_BYTES": "262144"}}
 DEVICES, IN_FLIGHT, WARM_S = 64, 64, 2.0
 STOPPED_SIZE, STOPPED_IN_FLIGHT = 200_000, 1_000
 # What 64 windows and the byte budget may hold by the limits, and as much as a stream's flow control lets in beside it.

@@ -20,9 +20,9 @@ def page(found: Json) -> str:
         f"with a load of {machine['load_average_1m']} from other work. Real Kafka, registry and S3 on the same machine.",
         "",
         f"Frames that {found['devices']} devices, each with a stream of its own, bring to safety by way of one gateway: they "
-        "count once the blob store and the broker hold them. By hand is a loop that PUTs with the same client from as many threads "
-        "as the gateway has and produces with acks=all; it checks nothing and keeps no order. In turns; medians, and the least "
-        "and most. Devices, gateway and servers share the cores; by hand there are no devices to feed.",
+        "count once the blob store and the broker hold them. By hand is a loop that PUTs with the same client from as many "
+        "threads as the gateway has and produces with acks=all; it checks nothing and keeps no order. In turns; medians, and "
+        "the least and most. Devices, gateway and servers share the cores; by hand there are no devices to feed.",
         "",
         f'<img src="ingest-speed.svg" width="{_WIDTH}" alt="Frames a second by size of a frame; memory without a broker.">',
         "",

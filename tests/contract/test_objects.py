@@ -47,6 +47,16 @@ def test_what_was_written_is_read(objects: Objects) -> None:
     assert objects.has("a/b")
 
 
+def test_a_stretch_is_read(objects: Objects) -> None:
+    """From a place on, as much as is asked for and is there; behind the end is nothing, and of no object there is None."""
+    objects.write("a", b"0123456789", "text/plain")
+    assert objects.read("a", 4, start=0) == b"0123"
+    assert objects.read("a", 4, start=3) == b"3456"
+    assert objects.read("a", 4, start=8) == b"89"
+    assert objects.read("a", 4, start=10) == b""
+    assert objects.read("b", 4, start=3) is None
+
+
 def test_what_was_removed_is_gone(objects: Objects) -> None:
     """Twice is fine; others stay, also those whose names begin alike."""
     for name in ("a/b", "a/bc", "d"):

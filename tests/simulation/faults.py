@@ -9,7 +9,7 @@ Each class takes a `plant`: the name of a bug that it then has, so that the chec
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
@@ -233,6 +233,10 @@ class FaultyBlobs:
     def destroy_keys(self, device_id: str, from_us: int, to_us: int) -> tuple[str, ...]:
         """Nothing is encrypted here."""
         return ()
+
+    def wipe(self, refs: Iterable[BlobRef]) -> None:
+        """Nothing lies in segments here."""
+        assert not list(refs)
 
 
 class SteppingClock:

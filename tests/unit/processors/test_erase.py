@@ -37,6 +37,7 @@ from schemas.events import (
 from schemas.types import BlobRef, Conclusion, DeviceId, EventId, FrameRef, SourcePosition
 from streams.keyring import KeyRing
 from streams.memory import MemoryBlobStore, MemoryLog, MemoryObjects
+from streams.packing import Packer
 from streams.partitioning import partition_of
 from streams.past import Past
 from streams.ports import ExpiryRule
@@ -76,6 +77,11 @@ class Mortal:
         self._store.discard(ref)
         self._risk(after=True)
 
+    def wipe(self, refs: Iterable[BlobRef]) -> None:
+        self._risk(after=False)
+        self._store.wipe(refs)
+        self._risk(after=True)
+
     def _risk(self, *, after: bool) -> None:
         if after is self._after:
             self._left -= 1
@@ -88,6 +94,7 @@ class Bench:
     """A log, a store, and frames of two devices a second apart: gate-1 with encryption on, unless it is off."""
 
     encrypted: bool = True
+    packed: bool = False
     log: MemoryLog = field(default_factory=lambda: MemoryLog(lambda: AT_US))
     plain: MemoryBlobStore = field(default_factory=MemoryBlobStore)
     objects: MemoryObjects = field(default_factory=MemoryObjects)
@@ -98,19 +105,24 @@ class Bench:
         return SealedBlobs(self.plain, self.objects, KeyRing(self.keys, master_key), seals=self.encrypted)
 
     async def publish(self, device: str, sequences: Iterable[int], *, image: str = "") -> None:
-        publisher = FramePublisher(appender=self.log, blobs=self.store(), schemas=SCHEMAS, clock=lambda: AT_US, channel="sdk")
-        for sequence in sequences:
-            frame = await publisher.store(
-                IncomingFrame(
-                    device_id=device,
-                    session_id="s",
-                    sequence=sequence,
-                    captured_at_us=AT_US + sequence * SECOND_US,
-                    image=(image or f"{device} {sequence}").encode(),
-                )
+        store = self.store()
+        packer = Packer(store, frame_bytes_max=1000) if self.packed else None
+        publisher = FramePublisher(
+            appender=self.log, blobs=store, schemas=SCHEMAS, clock=lambda: AT_US, channel="sdk", packer=packer
+        )
+        incoming = [
+            IncomingFrame(
+                device_id=device,
+                session_id="s",
+                sequence=sequence,
+                captured_at_us=AT_US + sequence * SECOND_US,
+                image=(image or f"{device} {sequence}").encode(),
             )
+            for sequence in sequences
+        ]
+        for frame in await asyncio.gather(*map(publisher.store, incoming)):
             await publisher.append(frame)
-            self.frames[device, sequence] = frame
+            self.frames[device, frame.sequence] = frame
 
     def append(self, event: Any, *, partition: int | None = None) -> None:
         headers = to_headers(envelope_of(event, source="hindsight/test", time_us=AT_US, correlation_id="c", causation_id="c"))
@@ -165,17 +177,19 @@ class Bench:
         return Past(log=self.log, schemas=SCHEMAS, blobs=told, source="test")
 
 
-def bench(*, encrypted: bool = True) -> Bench:
-    made = Bench(encrypted=encrypted)
+def bench(*, encrypted: bool = True, packed: bool = False) -> Bench:
+    made = Bench(encrypted=encrypted, packed=packed)
     asyncio.run(made.publish("gate-1", range(10)))
     asyncio.run(made.publish("gate-2", range(10)))
     return made
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["an object each", "in segments"])
 @pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "plain"])
-def test_exactly_the_time_is_erased(encrypted: bool) -> None:
+def test_exactly_the_time_is_erased(encrypted: bool, packed: bool) -> None:
     """From the first moment up to, and not including, the last; of one device; and the event says what was done."""
-    world = bench(encrypted=encrypted)
+    world = bench(encrypted=encrypted, packed=packed)
+    assert all((frame.blob.segment is not None) == packed for frame in world.frames.values())
     event = world.carry_out(world.order(3, 7))
     assert isinstance(event, FramesErased)
     assert world.readable() == [0, 1, 2, 7, 8, 9]
@@ -188,14 +202,15 @@ def test_exactly_the_time_is_erased(encrypted: bool) -> None:
 
 
 @pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "plain"])
+@pytest.mark.parametrize("packed", [False, True], ids=["an object each", "in segments"])
 @pytest.mark.parametrize("after", [False, True], ids=["before a call", "after a call"])
-def test_dying_at_any_point_changes_nothing(encrypted: bool, after: bool) -> None:
+def test_dying_at_any_point_changes_nothing(encrypted: bool, after: bool, packed: bool) -> None:
     """Wherever it dies, nothing is said before all is unreadable; done again, it says the same as if it had not died."""
-    untroubled = bench(encrypted=encrypted)
+    untroubled = bench(encrypted=encrypted, packed=packed)
     expected = untroubled.carry_out(untroubled.order(3, 7))
     deaths = 0
     for dies_at in range(1, 20):
-        world = bench(encrypted=encrypted)
+        world = bench(encrypted=encrypted, packed=packed)
         ordered = world.order(3, 7)
         try:
             world.carry_out(ordered, Mortal(world.store(), dies_at, after=after))
@@ -205,7 +220,8 @@ def test_dying_at_any_point_changes_nothing(encrypted: bool, after: bool) -> Non
             assert replace(again, key_ids=()) == replace(expected, key_ids=())
             assert len(again.key_ids) == len(expected.key_ids)
         assert world.readable() == [0, 1, 2, 7, 8, 9]
-    assert deaths == 5
+    # Keys, then four objects; or keys alone, since what is sealed in a segment needs no more; or one segment.
+    assert deaths == (5 if not packed else 1 if encrypted else 2)
 
 
 def test_a_key_that_is_gone_is_named_all_the_same() -> None:
@@ -230,6 +246,57 @@ def test_bytes_that_another_frame_names_are_kept_and_said() -> None:
     assert world.readable() == [0, 1, 2, 3, 4, 5, 6, 20]
     second = world.carry_out(world.order(20, 21, order_id="GDPR-18", device="gate-2"))
     assert second.kept_sha256 == (shared,), "the other device's frame names it still"
+
+
+@pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "plain"])
+def test_a_frame_that_was_sent_again_is_erased_in_both_places(encrypted: bool) -> None:
+    """A gateway that died after the event is sent the frame again: two records name two segments with its bytes."""
+    world = bench(encrypted=encrypted, packed=True)
+    first = dict(world.frames)
+    asyncio.run(world.publish("gate-1", range(10)))
+    world.carry_out(world.order(3, 7))
+    for frames in (first, dict(world.frames)):
+        world.frames = frames
+        assert world.readable() == [0, 1, 2, 7, 8, 9]
+
+
+def test_a_stretch_that_another_frame_lies_in_is_kept() -> None:
+    """A record of the time may name a place that reaches into another frame's bytes: these are not wiped with it."""
+    world = bench(encrypted=False, packed=True)
+    mine, other = world.frames["gate-1", 3], world.frames["gate-1", 8]
+    assert other.blob.segment is not None
+    reaching = replace(other.blob.segment, offset=other.blob.segment.offset - 1)
+    forged = replace(mine, blob=replace(other.blob, segment=reaching))
+    world.append(FrameCaptured(event_id=EventId("forged"), frame=forged, received_at_us=AT_US, channel="mine"))
+    world.carry_out(world.order(3, 4))
+    assert world.readable() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "plain"])
+def test_a_check_and_a_bundle_know_segments(encrypted: bool, tmp_path: Path) -> None:
+    """Before and after an order: what is there, what is missing or changed, what nothing names; and a bundle has what is left."""
+    world = bench(encrypted=encrypted, packed=True)
+    before = check_blobs(world.log, world.store(), SCHEMAS, read=True)
+    assert (before.checked, before.missing, before.changed, before.unreferenced) == (20, (), (), 0)
+    event = world.carry_out(world.order(3, 7))
+    for read in (True, False):
+        after = check_blobs(world.log, world.store(), SCHEMAS, read=read)
+        assert (after.missing, after.changed, after.erased, after.not_erased) == ((), (), {event.order_id: 4}, ())
+    bundled(world.past(), tmp_path / "a.hsb")
+    with open_past(Settings(), tmp_path / "a.hsb") as past:
+        assert past.blobs.get(world.frames["gate-1", 8].blob) == b"gate-1 8"
+        with pytest.raises(BlobErasedError):
+            past.blobs.get(world.frames["gate-1", 4].blob)
+    damaged = world.frames["gate-1", 0].blob.segment
+    assert damaged is not None
+    content = bytearray(world.objects.contents[damaged.object])
+    content[damaged.offset + damaged.length - 1] ^= 1
+    world.objects.contents[damaged.object] = bytes(content)
+    assert check_blobs(world.log, world.store(), SCHEMAS, read=True).changed == (world.frames["gate-1", 0].blob.sha256,)
+    del world.objects.contents[damaged.object]
+    world.objects.contents[f"segments/2026-09-21/{'ab' * 16}"] = b"left over"
+    last = check_blobs(world.log, world.store(), SCHEMAS, read=False)
+    assert (len(last.missing), last.unreferenced) == (6, 1)
 
 
 def test_what_a_record_names_of_another_device_stays() -> None:
@@ -333,10 +400,11 @@ def test_it_is_not_said_while_anything_can_be_read() -> None:
     assert issubclass(BlobStoreUnavailableError, TransientError), "so the shell tries again"
 
 
+@pytest.mark.parametrize("packed", [False, True], ids=["an object each", "in segments"])
 @pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "plain"])
-def test_whoever_reads_is_told_which_order(encrypted: bool) -> None:
+def test_whoever_reads_is_told_which_order(encrypted: bool, packed: bool) -> None:
     """While it is carried out, and when it is done; and of what nobody ordered, nothing of the kind is said."""
-    world = bench(encrypted=encrypted)
+    world = bench(encrypted=encrypted, packed=packed)
     frame, other = world.frames["gate-1", 4], world.frames["gate-1", 8]
     assert why_gone(world.past(), frame) == ""
     ordered = world.order(3, 7)
