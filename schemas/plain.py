@@ -56,9 +56,7 @@ def canonical_json(value: Any) -> bytes:
 @cache
 def _writer(tp: Any) -> Convert:
     if is_dataclass(tp):
-        hints = get_type_hints(tp)
-        parts = [(f.name, _writer(hints[f.name])) for f in fields(tp)]
-        return lambda v: {name: write(getattr(v, name)) for name, write in parts}
+        return _record_writer(tp)
     match _shape(tp):
         case ("optional", inner):
             write = _writer(inner)
@@ -70,7 +68,22 @@ def _writer(tp: Any) -> Convert:
             write = _writer(inner)
             return lambda v: {k: write(v[k]) for k in sorted(v)}
         case (_, scalar):
-            return _finite if scalar is float else lambda v: v
+            return _finite if scalar is float else _as_it_is
+
+
+def _record_writer(cls: Any) -> Convert:
+    """One expression for the whole record, as `dataclasses` makes its methods: every event that is written comes through here."""
+    hints = get_type_hints(cls)
+    known: dict[str, Any] = {f"write_{f.name}": _writer(hints[f.name]) for f in fields(cls)}
+    parts = [f"v.{f.name}" if known[f"write_{f.name}"] is _as_it_is else f"write_{f.name}(v.{f.name})" for f in fields(cls)]
+    named = ",".join(f"{f.name!r}:{part}" for f, part in zip(fields(cls), parts, strict=True))
+    exec(f"def write(v):\n    return {{{named}}}", known)
+    write: Convert = known["write"]
+    return write
+
+
+def _as_it_is(v: Any) -> Any:
+    return v
 
 
 def _json(value: Any) -> str:

@@ -32,15 +32,10 @@ class OrderedWindow(Generic[T]):
         Raises:
             Exception: whatever an earlier piece of work or `emit` raised.
         """
-        room = asyncio.create_task(self._room.acquire())
-        try:
-            await asyncio.wait({room, self._emitting}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            self._give_back(room)
-            raise
-        if self._emitting.done():
-            self._give_back(room)
-            self._emitting.result()
+        if self._room.locked() or self._emitting.done():
+            await self._wait_for_room()
+        else:
+            await self._room.acquire()  # there is room: this does not wait
         self.in_flight += 1
         self._queue.put_nowait(asyncio.ensure_future(_as_coroutine(work)))
 
@@ -57,6 +52,17 @@ class OrderedWindow(Generic[T]):
             if task is not None:
                 task.cancel()
         await asyncio.gather(self._emitting, return_exceptions=True)
+
+    async def _wait_for_room(self) -> None:
+        room = asyncio.create_task(self._room.acquire())
+        try:
+            await asyncio.wait({room, self._emitting}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._give_back(room)
+            raise
+        if self._emitting.done():
+            self._give_back(room)
+            self._emitting.result()
 
     def _give_back(self, room: "asyncio.Task[bool]") -> None:
         """Undo a request for room, whether it was granted meanwhile or not."""

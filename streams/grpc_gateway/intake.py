@@ -9,6 +9,7 @@ it speaks of. The stream, which waits for outcomes, acts next.
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -179,6 +180,8 @@ class SessionIntake:
 
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:
     """Do it again, with backoff and jitter, for as long as what it needs is away."""
+    with suppress(TransientError):  # nearly always the first try is all, and what follows would cost more than it
+        return await work()
     async for attempt in stamina.retry_context(
         on=TransientError, attempts=None, timeout=None, wait_initial=_WAIT_FIRST_S, wait_max=_WAIT_MAX_S, wait_jitter=_JITTER_S
     ):

@@ -135,7 +135,8 @@ class FrameStream:
     async def _answer_all(self) -> End:
         while isinstance(waiting := await self._waiting.get(), _Waiting):
             # Waiting without awaiting it: another stream may wait for the same outcome, and must not lose it with us.
-            await asyncio.wait({waiting.outcome})
+            if not waiting.outcome.done():
+                await asyncio.wait({waiting.outcome})
             if waiting.outcome.cancelled():
                 return End(grpc.StatusCode.UNAVAILABLE, "a frame was given up before it was published; send it again")
             if waiting.outcome.exception() is not None:

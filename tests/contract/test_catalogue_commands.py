@@ -69,8 +69,8 @@ def test_schemas_check_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = json.loads(avro_files.latest("FrameCaptured"))
     bad["fields"][-1]["type"] = "long"
     ours = compatibility.versions_in_package
-    planted = {"FrameCaptured": {"v2": json.dumps(bad)}}
+    planted = {"FrameCaptured": {"v3": json.dumps(bad)}}
     monkeypatch.setattr(compatibility, "versions_in_package", lambda event: ours(event) | planted.get(event, {}))
     told = CliRunner().invoke(build_app(), ["schemas", "check"])
     assert told.exit_code == 1
-    assert "v2 cannot read v1: FrameCaptured.channel: was written as string, and is read as long" in told.output
+    assert "v3 cannot read v1: FrameCaptured.channel: was written as string, and is read as long" in told.output

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from processors.infer.core import Route
 from processors.infer.step import InferStep, Retries
 from processors.partition import PartitionRunner
@@ -16,9 +18,13 @@ from schemas.catalogue import ASSESSMENTS
 from schemas.catalogue import FRAMES as FRAMES_TOPIC
 from schemas.codec import FixedSchemas, encode
 from schemas.types import SourcePosition
-from streams.memory import MemoryBlobStore, MemoryLog, MemoryViewStore
+from streams.keyring import KeyRing
+from streams.memory import MemoryBlobStore, MemoryLog, MemoryObjects, MemoryViewStore
+from streams.packing import Packer
 from streams.ports import Answer, Stored
+from streams.publishing import FramePublisher, IncomingFrame
 from streams.records import Outgoing
+from streams.sealed_blobs import SealedBlobs
 from tests.given import AT_US, accepted
 from tests.simulation import virtual_time
 
@@ -105,6 +111,44 @@ def _counting(counts: Counter[str]) -> Any:
         return asyncio.Task(work, loop=loop, **more)
 
     return made
+
+
+class CountingObjects(MemoryObjects):
+    """Objects whose PUTs are counted."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def write(self, name: str, content: bytes, media_type: str) -> None:
+        self._counts["puts"] += 1
+        super().write(name, content, media_type)
+
+
+@pytest.mark.parametrize(("packed", "puts"), [(False, FRAMES), (True, 1)])
+def test_frames_that_arrive_together_take_one_put(packed: bool, puts: int) -> None:
+    """300 frames of many devices at one moment: one PUT with packing, one each without; one append each in any case."""
+    counts: Counter[str] = Counter()
+    objects, keys, log = CountingObjects(counts), MemoryObjects(), MemoryLog(lambda: AT_US)
+    store = SealedBlobs(MemoryBlobStore(), objects, KeyRing(keys, bytes(32)), seals=True)
+    publisher = FramePublisher(
+        appender=CountingAppender(log, counts),
+        blobs=store,
+        schemas=FixedSchemas(),
+        clock=lambda: AT_US,
+        channel="grpc",
+        packer=Packer(store, frame_bytes_max=1000) if packed else None,
+    )
+    frames = [
+        IncomingFrame(device_id=f"gate-{n % 64}", session_id="s", sequence=n, captured_at_us=AT_US + n, image=b"image %d" % n)
+        for n in range(FRAMES)
+    ]
+
+    async def work() -> None:
+        await asyncio.gather(*map(publisher.publish, frames))
+
+    asyncio.run(work())
+    assert (counts["puts"], counts["appends"]) == (puts, FRAMES)
 
 
 def test_a_view_takes_one_round_trip_for_a_batch_and_no_task_for_a_record() -> None:
