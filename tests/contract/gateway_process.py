@@ -4,25 +4,31 @@ import asyncio
 import json
 import signal
 import sys
+from typing import Any
 
 import structlog
 
 from streams.blobs import S3BlobStore
 from streams.grpc_gateway import FrameGateway, GatewayLimits, serve
 from streams.kafka_appender import KafkaAppender
+from streams.keyring import KeyRing
 from streams.names import Namespace
+from streams.packing import Packer
 from streams.publishing import FramePublisher
 from streams.records import system_clock
 from streams.registry import RegistrySchemas
+from streams.sealed_blobs import SealedBlobs
 
 
-async def main(where: dict[str, str]) -> None:
+async def main(where: dict[str, Any]) -> None:
     namespace = Namespace(where["namespace"])
     schemas = RegistrySchemas(where["registry"], namespace)
     schemas.register_all()
     blobs = S3BlobStore(where["s3"], access_key=where["access"], secret_key=where["secret"], bucket=namespace.bucket("blobs"))
     appender = KafkaAppender(where["kafka"], namespace)
-    publisher = FramePublisher(appender=appender, blobs=blobs, schemas=schemas, clock=system_clock, channel="grpc")
+    store = SealedBlobs(blobs, blobs, KeyRing(blobs, b""), seals=False)
+    packer = Packer(store, frame_bytes_max=100_000) if where["packs"] else None
+    publisher = FramePublisher(appender=appender, blobs=store, schemas=schemas, clock=system_clock, channel="grpc", packer=packer)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     # A test that is killed closes the pipe, and leaves no gateway behind.

@@ -39,10 +39,12 @@ from streams.grpc_gateway.generated.frames_pb2 import DroppedFrames, Frame, Fram
 from streams.grpc_gateway.generated.frames_pb2_grpc import FrameServiceStub
 from streams.kafka_appender import KafkaAppender
 from streams.kafka_log import KafkaEventLog
+from streams.keyring import KeyRing
 from streams.names import Namespace
 from streams.publishing import FramePublisher
 from streams.records import system_clock
 from streams.registry import RegistrySchemas
+from streams.sealed_blobs import SealedBlobs
 from streams.topics import Topics
 from topology.stack.local import LocalStack
 
@@ -79,8 +81,9 @@ class World:
         frames = {e.frame.frame_id: e.frame for e in self.captured(device_id)}
         assert sorted(f.sequence for f in frames.values()) == list(range(count))
         assert set(frames) == {ids.frame_id(device_id, session_id, n) for n in range(count)}
+        store = SealedBlobs(self.blobs, self.blobs, KeyRing(self.blobs, b""), seals=False)
         with ThreadPoolExecutor(8) as threads:
-            assert all(threads.map(self.blobs.exists, (f.blob for f in frames.values())))
+            assert list(threads.map(store.get, (f.blob for f in frames.values())))
 
 
 @pytest.fixture(scope="module")
@@ -436,7 +439,7 @@ def test_a_client_that_comes_back_while_kafka_is_away_publishes_once(world: Worl
     assert [e.frame.sequence for e in world.captured(device)] == list(range(10))
 
 
-def gateway_process(world: World, port: int) -> "subprocess.Popen[str]":
+def gateway_process(world: World, port: int, *, packs: bool = False) -> "subprocess.Popen[str]":
     at = world.stack.endpoints
     where = {
         "namespace": world.namespace.prefix,
@@ -446,6 +449,7 @@ def gateway_process(world: World, port: int) -> "subprocess.Popen[str]":
         "access": at.s3_access_key,
         "secret": at.s3_secret_key,
         "port": port,
+        "packs": packs,
     }
     command = [sys.executable, "-m", "tests.contract.gateway_process", json.dumps(where)]
     process = subprocess.Popen(
@@ -490,8 +494,10 @@ def test_sigterm_drains(world: World, device: str) -> None:
     asyncio.run(run())
 
 
-def test_the_gateway_is_killed_and_drained_and_nothing_is_lost(world: World, device: str, tmp_path: Path) -> None:
-    """While a device sends, its gateway is stopped and killed several times: every frame is there, and none twice by id."""
+@pytest.mark.parametrize("packs", [False, True], ids=["an object each", "in segments"])
+def test_the_gateway_is_killed_and_drained_and_nothing_is_lost(world: World, device: str, tmp_path: Path, packs: bool) -> None:
+    """While a device sends, its gateway is stopped and killed several times: every frame is there with its bytes, and none twice
+    by id."""
     count, port = 300, free_port()
 
     async def run() -> str:
@@ -502,11 +508,11 @@ def test_the_gateway_is_killed_and_drained_and_nothing_is_lost(world: World, dev
             for sequence in range(count):
                 await client.offer(Capture(image=jpeg(sequence), captured_at_us=system_clock()))
             for turn, ending in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL), start=1):
-                with ended(await asyncio.to_thread(gateway_process, world, port)) as process:
+                with ended(await asyncio.to_thread(gateway_process, world, port, packs=packs)) as process:
                     await until(lambda turn=turn: client.progress.acknowledged >= turn * 40)
                     process.send_signal(ending)
                     await asyncio.to_thread(process.wait, 15)
-            with ended(await asyncio.to_thread(gateway_process, world, port)):
+            with ended(await asyncio.to_thread(gateway_process, world, port, packs=packs)):
                 await asyncio.wait_for(client.drained(), 60)
                 stop.set()
                 await sending
@@ -514,6 +520,7 @@ def test_the_gateway_is_killed_and_drained_and_nothing_is_lost(world: World, dev
             return spool.session_id
 
     world.assert_once(device, asyncio.run(run()), count)
+    assert any(e.frame.blob.segment is not None for e in world.captured(device)) == packs
 
 
 def test_the_edge_device_is_killed_and_goes_on(world: World, device: str, tmp_path: Path) -> None:

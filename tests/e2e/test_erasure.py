@@ -19,7 +19,7 @@ from schemas.codec import decode
 from schemas.errors import BlobErasedError
 from schemas.events import FrameCaptured, FramesErased
 from schemas.types import BlobRef, FrameRef
-from streams.blob_names import name_of
+from streams.blob_names import name_of, sealed_as
 from streams.key_tree import leaf, unpack
 from streams.keyring import opened
 from streams.names import Namespace
@@ -39,11 +39,15 @@ FRAMES_EACH = 6
 
 
 class Encrypted(Deployment):
-    """A deployment whose frames are encrypted, each device and day under a key of its own."""
+    """A deployment whose frames are encrypted, each device and day under a key of its own.
 
-    def __init__(self, stack: LocalStack, namespace: Namespace, folder: Path) -> None:
+    Args:
+        pack_up_to_bytes: Frames of that size share objects.
+    """
+
+    def __init__(self, stack: LocalStack, namespace: Namespace, folder: Path, *, pack_up_to_bytes: int = 0) -> None:
         super().__init__(stack, namespace, folder)
-        blobs = {"encrypt": "per_device_day", "master_key": MASTER_KEY}
+        blobs = {"encrypt": "per_device_day", "master_key": MASTER_KEY, "pack_up_to_bytes": pack_up_to_bytes}
         self.settings = Settings(**{**settings_of(stack, namespace).model_dump(exclude={"blobs"}), "blobs": blobs})
 
     def environment(self) -> dict[str, str]:
@@ -87,8 +91,9 @@ def rfc3339(at_us: int) -> str:
 
 
 @pytest.fixture
-def deployment(stack: LocalStack, namespace: Namespace, tmp_path: Path) -> Iterator[Encrypted]:
-    with closing(Encrypted(stack, namespace, tmp_path)) as made:
+def deployment(request: pytest.FixtureRequest, stack: LocalStack, namespace: Namespace, tmp_path: Path) -> Iterator[Encrypted]:
+    packs = getattr(request, "param", 0)
+    with closing(Encrypted(stack, namespace, tmp_path, pack_up_to_bytes=packs)) as made:
         yield made
         print(made.last_lines())
 
@@ -104,25 +109,29 @@ def reading(deployment: Encrypted, ref: BlobRef) -> bytes | BlobErasedError:
 
 def opens(objects: dict[str, bytes], ref: BlobRef) -> bool:
     """Whether the master key and everything that lies in both buckets open a blob, by trying every key there is."""
-    sealed = objects.get(name_of(ref))
-    if sealed is None:
+    lies = objects.get(name_of(ref))
+    if lies is None:
         return False
+    where = ref.segment
+    sealed = lies if where is None else lies[where.offset : where.offset + where.length]
     master, at = base64.b64decode(MASTER_KEY), int((ref.key_id or "").rpartition("/")[2])
     for name, content in objects.items():
         if name.startswith("keys/") and (packed := opened(master, content, name.encode())) is not None:
             nodes = unpack(packed)
             tries = [n.key for n in nodes] + ([key] if (key := leaf(nodes, at)) is not None else [])
-            if any(opened(key, sealed, name_of(ref).encode()) is not None for key in tries):
+            if any(opened(key, sealed, sealed_as(ref).encode()) is not None for key in tries):
                 return True
-    return opened(master, sealed, name_of(ref).encode()) is not None
+    return opened(master, sealed, sealed_as(ref).encode()) is not None
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.parametrize("deployment", [0, pytest.param(2**18, marks=pytest.mark.long)], indirect=True, ids=["each", "packed"])
 def test_an_order_erases_its_time_and_nothing_else(deployment: Encrypted) -> None:
     """From the command line to the buckets: who reads is told, the rest is read, views equal the log, and checks agree."""
     deployment.start_workers(PROCESSORS)
     deployment.publish(DEVICES, FRAMES_EACH)
     frames, others = deployment.captured(DEVICE), deployment.captured(OTHER)
+    assert all((f.blob.segment is not None) == bool(deployment.settings.blobs.pack_up_to_bytes) for f in frames)
     until(lambda: len(deployment.states("frame_outcomes")) == 2 * FRAMES_EACH, within_s=60, what="assessed")
     before = deployment.objects()
     assert all(picture(n)[:64] not in content for n in range(FRAMES_EACH) for content in before.values())
