@@ -59,7 +59,7 @@ def test_schemas_check_against_a_registry_names_the_field(stack: Any, namespace:
     client.register_schema(subject(FrameCaptured, prefix=f"{namespace.prefix}."), Schema(json.dumps(other), "AVRO"))
     code, told = hindsight(stack, namespace, "schemas", "check", "--registry")
     assert code == 1
-    assert [(i["reader"], i["path"]) for i in told["incompatible"]] == [("registry v1", "FrameCaptured.shutter_speed")]
+    assert {(i["reader"], i["path"]) for i in told["incompatible"]} == {("registry v1", "FrameCaptured.shutter_speed")}
 
 
 def test_schemas_check_needs_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
