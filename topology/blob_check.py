@@ -53,10 +53,8 @@ def check_blobs(
         progress()
         # Plain bytes that a frame which stays names too were not the order's to remove.
         order = None if ref.key_id is None and ref in staying else found
-        if ref.segment is not None:
-            there = ref.segment.object in segments or ref.sha256 in plain
-        else:
-            there = ref.sha256 in plain or (ref.key_id is not None and (ref.key_id, ref.sha256) in sealed)
+        # Whether a segment has a frame's bytes still, its name does not say.
+        there = ref.segment is not None or ref.sha256 in plain or (ref.key_id is not None and (ref.key_id, ref.sha256) in sealed)
         is_asked = read or ref.key_id is not None or ref.segment is not None
         trouble = _trouble(blobs, ref, read=read) if there and is_asked else ""
         is_gone = not there or trouble == "gone"
