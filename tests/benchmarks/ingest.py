@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,9 +38,8 @@ Json = dict[str, Any]
 WAYS: dict[str, dict[str, str]] = {"gateway": {}, "gateway, segments": {"HINDSIGHT_BLOBS__PACK_UP_TO_BYTES": "262144"}}
 DEVICES, IN_FLIGHT, WARM_S = 64, 64, 2.0
 STOPPED_SIZE, STOPPED_IN_FLIGHT = 200_000, 1_000
-# What 64 windows and the byte budget may hold by the limits, and as much as a stream's flow control lets in beside it.
-MIB = 2**20
-GROWTH_MOST_MIB = 256 + DEVICES * 4
+# From idle, by the gateway's limits: the byte budget, and for each stream as much as its longest message.
+GROWTH_MOST_MIB = 256 + DEVICES * 16
 STILL_GROWS_MIB = 16
 
 
@@ -132,7 +131,10 @@ def _without_broker(home: Path, stack: LocalStack, seconds: float) -> Json:
     wiring.prepare(settings)
     broker = stack.program_state("kafka").process
     assert broker is not None, "the broker runs"
-    with _gateway(home, "stopped", {}) as gateway, _devices(gateway.address, STOPPED_SIZE, STOPPED_IN_FLIGHT) as devices:
+    with ExitStack() as running:
+        gateway = running.enter_context(_gateway(home, "stopped", {}))
+        idle_mib = gateway.memory_mib()
+        devices = running.enter_context(_devices(gateway.address, STOPPED_SIZE, STOPPED_IN_FLIGHT))
         time.sleep(WARM_S)
         began, samples = time.monotonic(), [[0.0, gateway.memory_mib()]]
         stopped = processes.session_members(broker.pid)
@@ -145,11 +147,12 @@ def _without_broker(home: Path, stack: LocalStack, seconds: float) -> Json:
         finally:
             processes.send(stopped, signal.SIGCONT)
         devices.end()
-    growth = max(mib for _, mib in samples) - samples[0][1]
+    growth = max(mib for _, mib in samples) - idle_mib
     half = [mib for at, mib in samples if at >= seconds / 2]
     found: Json = {
         "size_bytes": STOPPED_SIZE,
         "seconds": seconds,
+        "idle_mib": idle_mib,
         "memory_mib": samples,
         "growth_mib": round(growth, 1),
         "growth_second_half_mib": round(max(half) - half[0], 1),

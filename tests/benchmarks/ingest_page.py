@@ -46,9 +46,10 @@ def _memory(stopped: Json) -> list[str]:
         "## Memory without a broker",
         "",
         f"The broker was stopped (SIGSTOP) for {stopped['seconds']:g} s while all devices pushed frames of "
-        f"{stopped['size_bytes'] / 1000:g} kB. The gateway's memory grew by {stopped['growth_mib']:,.0f} MiB, by "
-        f"{stopped['growth_second_half_mib']:,.0f} MiB of that in the second half; the bound is {stopped['bound_mib']} MiB: the "
-        "byte budget, and 4 MiB of flow control for each stream. When the broker was back, all "
+        f"{stopped['size_bytes'] / 1000:g} kB. The gateway's memory was {stopped['idle_mib']:,.0f} MiB when "
+        f"it was idle, {stopped['memory_mib'][0][1]:,.0f} MiB under load, and {stopped['growth_mib']:,.0f} MiB more than idle at "
+        f"most; in the second half it grew by {stopped['growth_second_half_mib']:,.0f} MiB. The bound is {stopped['bound_mib']:,} "
+        "MiB more than idle: the byte budget, and a longest message for each stream. When the broker was back, all "
         f"{stopped['acknowledged']:,} of {stopped['sent']:,} frames sent were acknowledged. Verdict: {stopped['verdict']}.",
     ]
 
@@ -95,9 +96,9 @@ def _bars(rows: list[Json]) -> list[str]:
 
 def _line(stopped: Json) -> list[str]:
     samples = stopped["memory_mib"]
-    most, last = 1.1 * max(samples[0][1] + stopped["bound_mib"], max(m for _, m in samples)), samples[-1][0]
+    most, last = 1.1 * max(stopped["idle_mib"] + stopped["bound_mib"], max(m for _, m in samples)), samples[-1][0]
     points = " L".join(f"{480 + 250 * at / last:.1f} {260 - 220 * mib / most:.1f}" for at, mib in samples)
-    bound = 260 - 220 * (samples[0][1] + stopped["bound_mib"]) / most
+    bound = 260 - 220 * (stopped["idle_mib"] + stopped["bound_mib"]) / most
     return [
         '<path d="M480 30V260H740" fill="none" stroke="#8c959f"/>',
         '<text x="440" y="20">memory without a broker (MiB)</text>',
