@@ -103,10 +103,14 @@ def _bytes(deployment: StandIn) -> dict[str, int]:
     return sizes
 
 
-def _door(folder: Path) -> Json | None:
-    """CPU of a gateway for a small frame, from the page on ingest; None where that was not made."""
-    path = folder / "ingest-speed.json"
-    return json.loads(path.read_text()).get("for_capacity") if path.exists() else None
+def _door(folder: Path) -> Json:
+    """What a gateway spends on a frame of 20 kB that shares its object, from the page on ingest."""
+    sizes = json.loads((folder / "ingest-speed.json").read_text())["sizes"]
+    (runs,) = (size["runs"]["gateway, segments"] for size in sizes if size["size_bytes"] == FRAME_BYTES[0])
+    return {
+        "gateway_cpu_ms": round(statistics.median(run["cpu_us_per_frame"] for run in runs) / 1000, 2),
+        "puts": statistics.median(run["puts_per_frame"] for run in runs),
+    }
 
 
 def _models(folder: Path) -> Json:
@@ -135,7 +139,8 @@ def needs(found: Json, rate: float) -> Json:
     return {
         "workers": workers,
         "partitions": 2 ** math.ceil(math.log2(max(4, workers))),
-        "gateways": math.ceil(rate * door["gateway_cpu_ms"] / 1000 / BUSY) if door else None,
+        "gateways": math.ceil(rate * door["gateway_cpu_ms"] / 1000 / BUSY),
+        "puts_s": math.ceil(rate * door["puts"]),
         "broker_cores": round(cores["kafka"], 1),
         "redis_cores": round(cores["redis"], 1),
         "s3_cores": round(cores["s3"], 1),
@@ -175,9 +180,8 @@ def page(found: Json) -> str:
     for name, words in (("workers", "worker, all processors"), ("kafka", "broker"), ("redis", "Redis"), ("s3", "S3")):
         cells = [round(statistics.median(t["cpu_ms"][name] for t in taken), 2) for taken in (one, two)]
         lines.append(row(words, [f"{cell} ms" for cell in cells]))
-    if found["door"]:
-        lines.append(row("gateway, at the door", [f"{found['door']['gateway_cpu_ms']} ms", ""]))
     lines += [
+        row("gateway, frames of 20 kB in segments", [f"{found['door']['gateway_cpu_ms']} ms", ""]),
         row(f"detection on one {models['gpu']}, ONNX, batches of {models['batch']}", [f"{models['detection_ms']} ms", ""]),
         "",
         f"A frame leaves {sum(chain['log_bytes'].values()):,} bytes on the log: "
@@ -194,7 +198,8 @@ def page(found: Json) -> str:
         "|---|" + "---|" * len(RATES),
         row("workers (processes, a core each)", [n["workers"] for n in needed]),
         row("partitions of each chain topic", [n["partitions"] for n in needed]),
-        row("gateways (processes, a core each)", [n["gateways"] if n["gateways"] else "not measured" for n in needed]),
+        row("gateways (processes, a core each)", [n["gateways"] for n in needed]),
+        row("PUTs of segments a second", [n["puts_s"] for n in needed]),
         row("brokers' cores, without replication", [n["broker_cores"] for n in needed]),
         row(f"written to the log, {REPLICATION} replicas", [f"{n['log_mb_s']:,} MB/s" for n in needed]),
         row("Redis cores (one instance uses one)", [n["redis_cores"] for n in needed]),

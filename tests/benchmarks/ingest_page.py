@@ -49,8 +49,8 @@ def _memory(stopped: Json) -> list[str]:
         f"{stopped['size_bytes'] / 1000:g} kB. The gateway's memory was {stopped['idle_mib']:,.0f} MiB when "
         f"it was idle, {stopped['memory_mib'][0][1]:,.0f} MiB under load, and {stopped['growth_mib']:,.0f} MiB more than idle at "
         f"most; it grew by {stopped['growth_second_half_mib']:,.0f} MiB in the second half. The bound is "
-        f"{stopped['bound_mib']:,} MiB more than idle: the byte budget, and a longest message for each stream. When the broker was "
-        "back, all "
+        f"{stopped['bound_mib']:,} MiB more than idle: the byte budget, and a longest message for each stream. When the broker "
+        "was back, all "
         f"{stopped['acknowledged']:,} of {stopped['sent']:,} frames sent were acknowledged. Verdict: {stopped['verdict']}.",
     ]
 
