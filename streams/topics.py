@@ -164,5 +164,6 @@ class Topics:
             if difference.what == "partitions":
                 raise ConsistencyError(
                     f"{difference.topic} has {difference.found} partitions, and the settings say {difference.wanted}",
-                    do="set kafka.partitions to what the broker has; changing it is a migration",
+                    do=f"set kafka.partitions to {difference.found}; for another number begin another namespace "
+                    "(docs/how-to/operate-workers.md)",
                 )
