@@ -19,13 +19,20 @@ _propagator = TraceContextTextMapPropagator()
 
 @contextmanager
 def consuming(processor: str, record: Record, cause: Cause) -> Iterator[None]:
-    """A span for one record's work, child of the span that wrote it; log lines inside carry ids and position."""
-    parent = _propagator.extract({"traceparent": cause.traceparent}) if cause.traceparent else None
+    """A span for one record's work, child of the span that wrote it; log lines inside carry ids and position.
+
+    Where nobody collects spans, what is called from here still hears of the trace that the record came with.
+    """
     fields = {
         "device": (record.key or b"").decode("utf-8", "replace"),
         "frame": cause.correlation_id,
         "position": f"{record.topic}/{record.partition}/{record.offset}",
     }
+    if not (cause.traceparent or is_traced()):
+        with structlog.contextvars.bound_contextvars(**fields, trace_id=""):
+            yield
+        return
+    parent = _propagator.extract({"traceparent": cause.traceparent}) if cause.traceparent else None
     with (
         _tracer.start_as_current_span(f"hindsight.{processor}", context=parent, kind=trace.SpanKind.CONSUMER) as span,
         structlog.contextvars.bound_contextvars(**fields, trace_id=trace_id_of(cause.traceparent)),
@@ -44,6 +51,9 @@ def is_traced() -> bool:
 @contextmanager
 def calling(what: str, **attributes: str) -> Iterator[None]:
     """A span for one call to the outside, child of the record's; an error that leaves it is recorded."""
+    if not is_traced():
+        yield
+        return
     with _tracer.start_as_current_span(what, kind=trace.SpanKind.CLIENT) as span:
         for name, value in attributes.items():
             span.set_attribute(f"hindsight.{name}", value)
@@ -53,6 +63,9 @@ def calling(what: str, **attributes: str) -> Iterator[None]:
 @contextmanager
 def storing(processor: str, traceparent: str) -> Iterator[None]:
     """A span for one write of states; child of the last record that it counts, since one write may count many."""
+    if not is_traced():
+        yield
+        return
     parent = _propagator.extract({"traceparent": traceparent}) if traceparent else None
     with _tracer.start_as_current_span("viewstore.save", context=parent, kind=trace.SpanKind.CLIENT) as span:
         span.set_attribute("hindsight.processor", processor)

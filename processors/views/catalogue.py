@@ -50,7 +50,12 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
         view.name: view
         for view in (
             View(
-                name="device_frames", topic=ASSESSMENTS, initial=folds.DeviceFrames(), key=_device, fold=folds.fold_device_frames
+                name="device_frames",
+                topic=ASSESSMENTS,
+                initial=folds.DeviceFrames(),
+                key=_device,
+                fold=folds.fold_device_frames,
+                version=2,
             ),
             View(
                 name="frame_outcomes",
@@ -58,6 +63,7 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 initial=folds.FrameOutcome(),
                 key=_frame,
                 fold=folds.fold_frame_outcome,
+                version=2,
                 by_record_key=False,
             ),
             View(
@@ -66,7 +72,7 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 initial=folds.DeviceResults(),
                 key=_device,
                 fold=folds.fold_device_results,
-                version=3,
+                version=4,
             ),
             View(
                 name="results_by_frame",
@@ -74,7 +80,7 @@ VIEWS: Mapping[str, View[Any]] = MappingProxyType(
                 initial=folds.FrameResult(),
                 key=_frame,
                 fold=folds.fold_frame_result,
-                version=2,
+                version=3,
                 by_record_key=False,
             ),
             View(

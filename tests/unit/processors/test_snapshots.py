@@ -255,9 +255,9 @@ def test_the_folds_give_what_they_gave_when_their_version_was_set() -> None:
 PINNED = {
     "alerts": (1, "ba3f27b626df40f3"),
     "device_features": (1, "62d80dd39b4a4fc4"),
-    "device_frames": (1, "b3b363b23f5bd4e7"),
-    "device_results": (3, "efa0072fb7a576b8"),
-    "frame_outcomes": (1, "42cc201a775305a8"),
+    "device_frames": (2, "f936daa608cdd9c2"),
+    "device_results": (4, "8e49363a0fd8bfdd"),
+    "frame_outcomes": (2, "edcd6c5b961a8e6f"),
     "releases": (3, "3509f47101d88774"),
-    "results_by_frame": (2, "5210aea91bb66518"),
+    "results_by_frame": (3, "8414ce02278e827a"),
 }
