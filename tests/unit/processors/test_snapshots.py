@@ -138,7 +138,7 @@ def test_a_fold_has_another_name_when_its_state_or_version_changes() -> None:
     class More(DeviceFrames):
         refused_count: int = 0
 
-    names = {fold_of(FRAMES), fold_of(replace(FRAMES, initial=More())), fold_of(replace(FRAMES, version=2))}
+    names = {fold_of(FRAMES), fold_of(replace(FRAMES, initial=More())), fold_of(replace(FRAMES, version=FRAMES.version + 1))}
     assert len(names) == 3
     assert fold_of(FRAMES) == fold_of(replace(FRAMES, name="another"))
 
